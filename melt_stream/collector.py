@@ -1,0 +1,41 @@
+"""What a collector and a workload are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from .outlet import Outlet
+
+
+@dataclass(frozen=True)
+class Health:
+    """What ``melt-stream doctor`` says of a collector on this machine."""
+
+    ok: bool
+    what: str
+    """What is there, or why it is not available."""
+    cure: str = ""
+    """What would help."""
+
+
+class Collector(Protocol):
+    """Puts rows in an outlet until it is cancelled or has no more.
+
+    A dataclass whose fields are its configuration. It may also have ``optional: bool`` (a failure does not end
+    the run), ``check() -> Health`` for ``melt-stream doctor``, and a static method ``example() -> dict`` that says in plain data how to run it without hardware
+    (see ``melt_stream.testing``).
+    """
+
+    async def collect(self, out: Outlet) -> None:
+        """Run; return when there is nothing more to measure.
+
+        Raise ``Transient`` where asking again may help, ``DeviceError`` where it will not.
+        """
+
+
+class Workload(Protocol):
+    """What is measured: the same call, started when every required collector is ready; it ends by itself."""
+
+    async def collect(self, out: Outlet) -> None:
+        """Run to the end; events go to streams made by ``melt_stream.events.events``."""
