@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 Now = Callable[[], int]
@@ -87,7 +88,7 @@ def _host_clocks() -> list[tuple[Clock, Now]]:
         (MONOTONIC_RAW, "CLOCK_MONOTONIC_RAW"),
     ):
         if (number := getattr(time, name, None)) is not None:  # macOS has no BOOTTIME
-            clocks.append((clock, lambda number=number: time.clock_gettime_ns(number)))
+            clocks.append((clock, partial(time.clock_gettime_ns, number)))
     return clocks
 
 

@@ -26,7 +26,7 @@ READINGS = Stream(
 RAILS = Stream(
     "rails", device_of=str, sensor_of=str, name=str, boundary=str, kind=str, parent=str, window_ns=float, anchor=str,
     gain=float, offset=float, resolution=float, noise=float, modulus=float, nominal_volts=float, full_scale=float,
-    estimated=bool, instrument=str, source=str, clock_of=str, period_ns=float,
+    estimated=bool, instrument=str, source=str, clock_of=str, sample_period_ns=float,
 )  # fmt: skip
 """Each rail once, when its collector declares it; ``sensor_of`` is the key of its stream (``<instance>.<stream>``)."""
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import trio
 
-from .clock import HOST, Clock, Now, Reading, monotonic
+from .clock import HOST, Now, Reading, monotonic
 from .internal import FACTS, GAPS, RAILS, READINGS
 from .rail import Rail
 from .sink import Batch, Source, clock_key
@@ -204,7 +204,7 @@ class Outlet:
         """Declare that ``stream`` measures ``rail``; say it before the rail's first row."""
         source = self._source(stream)
         self._own(
-            RAILS, device_of=self.device, sensor_of=source.key, clock_of=source.clock, period_ns=stream.period_ns,
+            RAILS, device_of=self.device, sensor_of=source.key, clock_of=source.clock, sample_period_ns=stream.period_ns,
             **asdict(rail),
         )  # fmt: skip
 
@@ -235,7 +235,7 @@ class Outlet:
             source = self._sources[stream] = Source(self.instance, stream, self.device)
         return source
 
-    def _own(self, stream: Stream, **values: Any) -> None:
+    def _own(self, stream: Stream, /, **values: Any) -> None:
         self._hub.add_row(Source(RUN, stream), {"tick": self.now(), **values})
 
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import Transient
 from .outlet import Row
-from .rail import Rail
 from .stream import Stream
 
 Find = Callable[[str], list[str]]
