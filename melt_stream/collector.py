@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from .outlet import Outlet
+from melt_stream.outlet import Outlet
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from .clock import HOST, Clock
-from .stream import Stream
+from melt_stream.clock import HOST, Clock
+from melt_stream.stream import Stream
 
 Kind = Literal[
     "phase_start",  # name: baseline, warmup, tail, marker, or a name of the user's or the runtime's

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .stream import Stream
+from melt_stream.stream import Stream
 
 GAPS = Stream(
     "gaps",

@@ -13,12 +13,12 @@ import numpy as np
 import pyarrow as pa
 import trio
 
-from .clock import HOST, Now, Reading, monotonic
-from .internal import FACTS, GAPS, RAILS, READINGS
-from .rail import Rail
-from .sink import Batch, Source, clock_key
-from .stream import Column, ColumnType, Stream
-from .units import Unit
+from melt_stream.clock import HOST, Now, Reading, monotonic
+from melt_stream.internal import FACTS, GAPS, RAILS, READINGS
+from melt_stream.rail import Rail
+from melt_stream.sink import Batch, Source, clock_key
+from melt_stream.stream import Column, ColumnType, Stream
+from melt_stream.units import Unit
 
 Row = dict[str, Any]
 RUN = "run"

@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .errors import Transient
-from .outlet import Row
-from .stream import Stream
+from melt_stream.errors import Transient
+from melt_stream.outlet import Row
+from melt_stream.stream import Stream
 
 Find = Callable[[str], list[str]]
 """``find("sys/class/hwmon/hwmon*/name")`` returns the paths below the root that match, sorted, without the root."""

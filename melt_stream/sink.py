@@ -9,8 +9,8 @@ from typing import Any, NamedTuple, Protocol
 
 import pyarrow as pa
 
-from .clock import HOST, Clock
-from .stream import Stream
+from melt_stream.clock import HOST, Clock
+from melt_stream.stream import Stream
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from .clock import HOST, Clock
-from .units import NS, Unit
+from melt_stream.clock import HOST, Clock
+from melt_stream.units import NS, Unit
 
 NAME = re.compile(r"[a-z][a-z0-9_]*")
 RESERVED = frozenset(
