@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import glob
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import KW_ONLY, dataclass, field
 
-from melt_stream.errors import Transient
-from melt_stream.outlet import Row
-from melt_stream.stream import Stream
+from melt_stream.collector import Health
+from melt_stream.errors import DeviceError, Transient
+from melt_stream.poller import Poller, Rows
+
+__all__ = ["FileSensor", "Files", "Find", "Rows", "Unreadable", "finder", "read_files"]
 
 Find = Callable[[str], list[str]]
 """``find("sys/class/hwmon/hwmon*/name")`` returns the paths below the root that match, sorted, without the root."""
-Rows = Row | Iterable[Row | tuple[Stream, Row]]
-"""One row of the sensor's stream, or several; a row of another stream comes with that stream."""
+LARGEST_FILE = 1 << 20
+"""Bytes; a file that goes on beyond is not a sensor's."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,7 @@ class Files(Mapping[str, str]):
             raise Transient(f"cannot read {text.path}: {text.reason}")
         return text.strip()
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 
     def __len__(self) -> int:
@@ -56,3 +60,104 @@ class Files(Mapping[str, str]):
     def unreadable(self) -> list[Unreadable]:
         """The files that could not be read."""
         return [text for text in self._texts.values() if isinstance(text, Unreadable)]
+
+
+@dataclass
+class FileSensor(Poller):
+    """A sensor that is some files' texts; ``files`` and ``parse`` are pure, so a phone's files do as well as ours.
+
+    Paths are relative to ``root``, without a leading slash. A file that cannot be read costs its own value alone,
+    or the row, as ``parse`` decides by asking for it. Where none can be read any more, the files are looked for again.
+    Raises ``DeviceError`` where there were none to begin with.
+    """
+
+    _: KW_ONLY
+    root: str = "/"
+    """Every path hangs below it, so that a test can give a tree of its own."""
+    first: Files | None = field(default=None, init=False, repr=False, compare=False)
+    """The files of the first good read, for ``rails``."""
+    _paths: Mapping[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    @abstractmethod
+    def files(self, find: Find) -> Mapping[str, str]:
+        """Return the paths to read, each by the key under which ``parse`` asks for it; empty where there are none."""
+
+    @abstractmethod
+    def parse(self, files: Files) -> Rows:
+        """Return what the texts mean: a row, or several, each of ``stream`` unless it comes as (stream, row)."""
+
+    def read(self) -> Rows:
+        self._paths = self._paths or self._found()
+        files = read_files(self.root, self._paths)
+        if len(files.unreadable) == len(files):
+            self._paths = {}
+            raise self._lost(files.unreadable[0])
+        rows = self.parse(files)
+        if not isinstance(rows, dict):
+            rows = list(rows)
+        self.first = self.first or files
+        return rows
+
+    def check(self) -> Health:
+        """Say whether its files are there and can be read, for ``melt-stream doctor``."""
+        paths = self.files(finder(self.root))
+        if not paths:
+            return Health(
+                False, f"none of its files is below {self.root}", "another machine, or its kernel driver"
+            )
+        files = read_files(self.root, paths)
+        if len(files.unreadable) == len(files):
+            gone = files.unreadable[0]
+            return Health(False, f"cannot read {gone.path}: {gone.reason}", _cure(gone))
+        return Health(True, f"{len(files) - len(files.unreadable)} of {len(files)} files can be read")
+
+    def _found(self) -> Mapping[str, str]:
+        if paths := self.files(finder(self.root)):
+            return paths
+        kind = DeviceError if self.first is None else Transient
+        raise kind(
+            f"{type(self).__name__}: expected its files below {self.root}, found none; is the device there?"
+        )
+
+    def _lost(self, why: Unreadable) -> DeviceError:
+        text = f"{type(self).__name__}: cannot read {why.path}: {why.reason}"
+        if self.first is None and (cure := _cure(why)):
+            return DeviceError(f"{text}; try: {cure}")
+        return Transient(text)
+
+
+def finder(root: str) -> Find:
+    """Return the ``find`` of files below a local folder."""
+    return lambda pattern: sorted(glob.glob(pattern, root_dir=root))  # noqa: PTH207 - Path's is slower, and absolute
+
+
+def read_files(root: str, paths: Mapping[str, str]) -> Files:
+    """Read local files; those that cannot be read are ``Unreadable``."""
+    return Files({key: _read(root, path) for key, path in paths.items()})
+
+
+def _read(root: str, path: str) -> str | Unreadable:
+    # Opened anew each time: an open descriptor goes on reading a file that is no longer there.
+    # os.open and os.read take half the time of Path.read_text (11 and 24 us on sysfs).
+    full = f"{root}/{path}"
+    try:
+        fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            return _text(fd, full)
+        finally:
+            os.close(fd)
+    except OSError as exc:
+        return Unreadable(full, exc.strerror or str(exc))
+
+
+def _text(fd: int, path: str) -> str | Unreadable:
+    text = os.read(fd, 65536)
+    while more := os.read(fd, 65536):  # /proc gives a page at a time
+        text += more
+        if len(text) > LARGEST_FILE:
+            return Unreadable(path, f"longer than {LARGEST_FILE} bytes")
+    return text.decode(errors="replace")
+
+
+def _cure(why: Unreadable) -> str:
+    return f"sudo chmod a+r {why.path}" if "denied" in why.reason or "permitted" in why.reason else ""

@@ -95,12 +95,12 @@ class Stream:
         ):
             object.__setattr__(self, field, value)
 
-    def as_polled(self) -> Stream:
-        """The same stream with ``t_u`` beside ``tick``."""
+    def as_polled(self, period_ns: float | None = None) -> Stream:
+        """The same stream with ``t_u`` beside ``tick``, and with this period where it has none of its own."""
         return Stream(
             self.name,
             clock=self.clock,
-            period_ns=self.period_ns,
+            period_ns=self.period_ns or period_ns,
             role=self.role,
             polled=True,
             **dict(self.columns),

@@ -1,0 +1,228 @@
+"""Collectors that ask at a rate: one thread that reads, and a task that hands over what it read."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+from abc import ABC, abstractmethod
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Annotated, ClassVar, NamedTuple
+
+import trio
+from annotated_types import Gt, Le
+
+from melt_stream.clock import HOST, Now, monotonic
+from melt_stream.errors import Transient
+from melt_stream.outlet import Outlet, Row
+from melt_stream.rail import Rail
+from melt_stream.stream import Stream
+
+Rows = Row | Iterable[Row | tuple[Stream, Row]]
+"""One row of the poller's stream, or several; a row of another stream comes with that stream."""
+PATIENCE_S = 10.0
+"""How long nothing may be readable before the collector gives up and the engine starts it again."""
+HAND_OVER_S = 0.1
+SLACK = 3
+"""Steps of up to so many periods are no gap (DESIGN section 5)."""
+
+
+@dataclass
+class Poller(ABC):
+    """A collector that calls :meth:`read` at a fixed rate in a thread of its own, where blocking is fine.
+
+    Reads lie on a fixed grid, at most one a slot: a late one costs slots, it never shifts them. Each row is stamped
+    in the middle of its read and ``t_u`` is half of the time that it took. ``Transient`` from :meth:`read` is a gap,
+    and polling goes on. A read that hangs is abandoned at the end of the run.
+    """
+
+    stream: ClassVar[Stream]
+    rail: ClassVar[Rail | None] = None
+    _: KW_ONLY
+    hz: Annotated[float, Gt(0), Le(20_000)] = 10.0
+    """Reads a second."""
+    jitter: bool | None = None
+    """Read at a random moment of each slot, so that the grid cannot beat against the load; by default for gauges."""
+    optional: bool = False
+    """True where its failure does not end the run."""
+
+    @abstractmethod
+    def read(self) -> Rows:
+        """Take one measurement, in the poller's thread.
+
+        Raise ``Transient`` where there is none this time.
+        """
+
+    def rails(self) -> Iterable[tuple[Stream, Rail]]:
+        """Return the rails and their streams; asked once, after the first good read."""
+        return [(self.stream, self.rail)] if self.rail else []
+
+    async def collect(self, out: Outlet) -> None:
+        """Poll until cancelled."""
+        hand = _Hand(self, out)
+        # On a fake clock nothing may wait in real time: the reads then happen in the Trio thread.
+        await (self._in_thread if out.now is monotonic else self._inline)(out, hand)
+
+    async def _in_thread(self, out: Outlet, hand: _Hand) -> None:
+        loop = _Loop(self, out.now)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hand.over, loop)
+            try:
+                await trio.to_thread.run_sync(
+                    loop.run,
+                    thread_name=f"poll {out.instance}",
+                    abandon_on_cancel=True,
+                    limiter=trio.CapacityLimiter(1),
+                )
+            finally:
+                loop.stop.set()
+                hand.drain(loop)
+                hand.close()
+
+    async def _inline(self, out: Outlet, hand: _Hand) -> None:
+        grid, missed = Grid(out.now(), self.hz), 0
+        try:
+            while True:
+                hand.take(_sample(self, out.now, missed))
+                due, missed = grid.after(out.now(), jitter=False)
+                await trio.sleep(max(0, due - out.now()) / 1e9)
+        finally:
+            hand.close()
+
+
+@dataclass
+class Grid:
+    """Slots of equal length from ``start`` on; slot 0 is the first read's."""
+
+    start: int
+    hz: float
+    slot: int = 0
+
+    def after(self, now: int, *, jitter: bool) -> tuple[int, int]:
+        """Go to the next slot: return when to read (which may have passed), and how many slots were missed."""
+        last, self.slot = self.slot, max(self.slot + 1, math.floor((now - self.start) * self.hz / 1e9))
+        within = random.random() if jitter else 0.0  # noqa: S311 - no secret
+        return self.start + round((self.slot + within) * 1e9 / self.hz), self.slot - last - 1
+
+
+class Sample(NamedTuple):
+    """What one read gave, between two looks at the clock."""
+
+    before: int
+    after: int
+    rows: list[Row | tuple[Stream, Row]] | Transient
+    missed: int
+    """Slots that passed unread before it."""
+
+
+def _sample(poller: Poller, now: Now, missed: int) -> Sample:
+    before = now()
+    rows: list[Row | tuple[Stream, Row]] | Transient
+    try:
+        got = poller.read()
+        rows = [got] if isinstance(got, dict) else list(got)
+    except Transient as exc:
+        rows = exc
+    return Sample(before, now(), rows, missed)
+
+
+@dataclass
+class _Loop:
+    """What the thread does; the two ends share a deque and two words, each written by one of them."""
+
+    poller: Poller
+    now: Now
+    done: deque[Sample] = field(default_factory=deque)
+    stop: threading.Event = field(default_factory=threading.Event)
+    reading_since: int | None = None
+    jitter: bool = False
+
+    def run(self) -> None:
+        grid, missed = Grid(self.now(), self.poller.hz), 0
+        while not self.stop.is_set():
+            self.reading_since = self.now()
+            sample = _sample(self.poller, self.now, missed)
+            self.reading_since = None
+            self.done.append(sample)
+            due, missed = grid.after(self.now(), jitter=self.jitter)
+            if (wait := due - self.now()) > 0:
+                self.stop.wait(wait / 1e9)
+
+
+class _Hand:
+    """Puts samples in the outlet, in the Trio thread: rows, rails before the first, and gaps."""
+
+    def __init__(self, poller: Poller, out: Outlet) -> None:
+        self.poller, self.out = poller, out
+        self.streams: dict[Stream, Stream] = {}
+        self.good: int | None = None
+        self.failed: list[Sample] = []
+        self.jitter = False
+
+    async def over(self, loop: _Loop) -> None:
+        """Hand over what the loop has read, soon after the first read and then at intervals."""
+        pause = 0.001
+        while True:
+            await trio.sleep(pause)
+            self.drain(loop)
+            pause = HAND_OVER_S if self.good is not None else min(2 * pause, HAND_OVER_S)
+
+    def drain(self, loop: _Loop) -> None:
+        """Hand over what the loop has read so far; a read that hangs is a gap."""
+        while loop.done:
+            self.take(loop.done.popleft())
+        loop.jitter = self.jitter
+        since, now = loop.reading_since, self.out.now()
+        if loop.stop.is_set() and since is not None and (now - since) * self.poller.hz > SLACK * 1e9:
+            self.gap(now, f"a read did not return within {(now - since) / 1e9:.1f} s", None)
+
+    def take(self, sample: Sample) -> None:
+        """Put one sample's rows in the outlet, or remember that there were none."""
+        if isinstance(sample.rows, Transient):
+            return self.fail(sample, sample.rows)
+        tick, t_u = (sample.before + sample.after) // 2, (sample.after - sample.before + 1) // 2
+        if self.good is None:
+            self.begin()
+        self.close(tick)
+        if sample.missed >= SLACK:
+            self.gap(tick, "reads took too long: their slots passed", sample.missed)
+        for item in sample.rows:
+            stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
+            self.out.row(self.stored(stream), **{"tick": tick, "t_u": t_u, **row})
+        self.good = tick
+
+    def begin(self) -> None:
+        """Declare the rails, which may be known only now."""
+        rails = list(self.poller.rails())
+        for stream, rail in rails:
+            self.out.rail(self.stored(stream), rail)
+        gauges = any(rail.kind == "gauge" for _, rail in rails)
+        self.jitter = gauges if self.poller.jitter is None else self.poller.jitter
+
+    def fail(self, sample: Sample, why: Transient) -> None:
+        """Remember a read that failed; give up where none was ever good, or none for too long."""
+        self.failed.append(sample)
+        if self.good is None or sample.after - self.failed[0].before > PATIENCE_S * 1e9:
+            raise why
+
+    def close(self, tick: int | None = None) -> None:
+        """Write the reads that failed down as one gap, which ends at ``tick`` or with the last of them."""
+        if self.failed and self.good is not None:
+            stop = self.failed[-1].after if tick is None else tick
+            self.gap(stop, f"unreadable: {self.failed[0].rows}", len(self.failed))
+        self.failed = []
+
+    def gap(self, stop: int, reason: str, lost: int | None) -> None:
+        """Say that all the streams have a hole since the last good read."""
+        start = stop if self.good is None else self.good
+        for stream in self.streams.values():
+            if stream.clock == HOST:  # nobody knows the ticks of another clock at that time
+                self.out.gap(stream, start, stop, reason, lost=lost)
+
+    def stored(self, stream: Stream) -> Stream:
+        """Return the stream with ``t_u``, and its period where that is the poller's."""
+        if (known := self.streams.get(stream)) is None:
+            known = self.streams[stream] = stream.as_polled(1e9 / self.poller.hz)
+        return known
