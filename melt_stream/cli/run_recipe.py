@@ -1,0 +1,37 @@
+"""``melt-stream run``: a recipe from the first reading to the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from melt_stream import recipe as recipes
+from melt_stream.analysis.pack import pack
+from melt_stream.cli._common import NO_OPTIONS, Options, print_json, say
+from melt_stream.cli._energy_table import show_energy
+from melt_stream.cli._recording import record_and_tell, status, where
+from melt_stream.harness.session import write_report
+
+
+def run(
+    recipe: Annotated[Path, Parameter(help="The recipe, a TOML file.")],
+    /,
+    *,
+    options: Options = NO_OPTIONS,
+) -> int:
+    """Record a recipe, pack it, attribute its energy, print the table and write the report.
+
+    With --json: {"run": id, "path": ..., "report": ...}.
+    """
+    plan = recipes.plan(recipes.read(recipe), str(recipe))
+    outcome = record_and_tell(plan, options)
+    packed = pack(outcome.path)
+    report = write_report(packed)
+    if options.json:
+        print_json({**where(packed.path), "report": str(report)})
+        return status(outcome)
+    inconclusive = show_energy(packed, options)
+    say(f"run     {packed.path}\nreport  {report}")
+    return status(outcome) or inconclusive

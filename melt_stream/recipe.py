@@ -1,0 +1,108 @@
+"""Recipes: one TOML file that says what to record, checked strictly before anything starts."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from melt_stream.errors import ConfigError
+from melt_stream.plugins import configure, load
+from melt_stream.stream import NAME
+
+VIEWS = frozenset(
+    {"clocks", "events", "factors", "gaps", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
+    | {"streams", "tokens"}
+)  # fmt: skip
+"""Names of SQL views and of the engine's own streams: no collector instance may take one."""
+
+Seconds = Annotated[float, Field(ge=0)]
+Entry = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to record. Each field is a key of the file; an entry's own keys are the plug-in's fields."""
+
+    collectors: dict[str, Entry] = field(default_factory=dict)
+    """By instance name; ``kind`` names the plug-in where it is not the instance name, ``device`` what it measures."""
+    workloads: dict[str, Entry] = field(default_factory=dict)
+    """What is measured, run one after the other; the run ends when they have."""
+    name: str = ""
+    seconds: Annotated[float, Field(gt=0)] | None = None
+    """Ends the run after so long, whatever is still going."""
+    baseline_s: Seconds = 0.0
+    """Idle time measured before and after the workloads; net energy is less its mean power."""
+    start_timeout_s: Annotated[float, Field(gt=0)] = 30.0
+    """How long the collectors have to give their first row."""
+    account: dict[str, str] = field(default_factory=dict)
+    """By device: the rail, as ``<instance>.<stream>/<rail>``, whose joules are that device's total."""
+    tags: list[str] = field(default_factory=list)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A recipe with every plug-in made: nothing in it can fail for a wrong key any more."""
+
+    recipe: Recipe
+    collectors: dict[str, Any]
+    workloads: dict[str, Any]
+    devices: dict[str, str]
+
+
+def read(path: Path) -> Recipe:
+    """Read a recipe; ``ConfigError`` names the file, the key's path and the nearest valid key."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as exc:
+        raise ConfigError(f"expected a recipe at {path}, got {exc.strerror}; give the path of a TOML file") from exc
+    except UnicodeDecodeError as exc:
+        raise ConfigError(f"{path}: expected UTF-8 text, got a byte {exc.object[exc.start]:#x} at {exc.start}") from exc
+    try:
+        return parse(tomllib.loads(text), str(path))
+    except tomllib.TOMLDecodeError as exc:
+        raise ConfigError(f"{path}: expected TOML, got {exc}") from exc
+
+
+def parse(data: Mapping[str, Any], where: str) -> Recipe:
+    """Check a recipe that is already in memory."""
+    recipe: Recipe = configure(Recipe, data, where)
+    names = [*recipe.collectors, *recipe.workloads]
+    for name in names:
+        _check_name(name, names, where)
+    return recipe
+
+
+def plan(recipe: Recipe, where: str) -> Plan:
+    """Make every collector and workload of the recipe; ``ConfigError`` before anything starts."""
+    return Plan(
+        recipe,
+        {name: _make("melt_stream.collectors", name, entry, where) for name, entry in recipe.collectors.items()},
+        {name: _make("melt_stream.workloads", name, entry, where) for name, entry in recipe.workloads.items()},
+        {name: _device(entry) for name, entry in (recipe.collectors | recipe.workloads).items()},
+    )
+
+
+def _make(group: str, name: str, entry: Entry, where: str) -> Any:
+    fields = {key: value for key, value in entry.items() if key not in {"kind", "device"}}
+    section = group.partition(".")[2]
+    return configure(load(group, str(entry.get("kind", name))), fields, f"{where}: {section}.{name}")
+
+
+def _device(entry: Entry) -> str:
+    return str(entry.get("device", "host"))
+
+
+def _check_name(name: str, names: list[str], where: str) -> None:
+    if not NAME.fullmatch(name) or name in VIEWS:
+        raise ConfigError(
+            f"{where}: expected an instance name [a-z][a-z0-9_]* that is no SQL view's, got {name!r}; "
+            "write [collectors.other_name] with kind = the plug-in's name"
+        )
+    if names.count(name) > 1:
+        raise ConfigError(f"{where}: expected unique instance names, got {name!r} as a collector and as a workload")

@@ -1,0 +1,49 @@
+"""The line of figures while a run records."""
+
+from melt_stream.cli._progress import Tally, line
+from melt_stream.events import EVENTS
+from melt_stream.outlet import Hub
+from melt_stream.rail import Rail
+from melt_stream.stream import Stream
+from melt_stream.units import W
+
+POWER = Stream("power", watts=W)
+
+
+def tally_of(hub: Hub, *, flushes) -> Tally:
+    tally, outlet = Tally(), hub.outlet("meter")
+    for fill in flushes:
+        fill(outlet)
+        for batch in hub.take():
+            tally.add(batch)
+    return tally
+
+
+def test_power_is_followed_and_tokens_are_counted():
+    tally = tally_of(
+        Hub(),
+        flushes=[
+            lambda out: out.row(POWER, tick=0, watts=4.0),
+            lambda out: out.row(POWER, tick=2_000_000_000, watts=5.0),
+            lambda out: out.row(EVENTS, kind="token", request=1, index=3, count=4),
+        ],
+    )
+    assert (tally.rows, tally.tokens, tally.watts) == (3, 4, {"meter.power": 5.0})
+    assert tally.joules_per_token == 2.5
+    assert "5.00 W" in line(tally, 2.0).plain
+    assert "4 tokens" in line(tally, 2.0).plain
+
+
+def test_an_estimate_is_called_one_and_a_gap_is_counted():
+    def fill(out):
+        out.rail(POWER, Rail("cpu", boundary="package", kind="gauge", estimated=True))
+        out.row(POWER, watts=3.0)
+        out.gap(POWER, 0, 1, "unplugged")
+
+    shown = line(tally_of(Hub(), flushes=[fill]), 1.0).plain
+    assert "meter.power 3.00 W est." in shown
+    assert "1 gaps" in shown
+
+
+def test_unknown_power_is_not_shown_as_zero():
+    assert tally_of(Hub(), flushes=[lambda out: out.row(POWER, watts=None)]).watts == {}
