@@ -7,9 +7,9 @@ import random
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Annotated, ClassVar, NamedTuple
+from typing import Annotated, Any, ClassVar, NamedTuple
 
 import trio
 from annotated_types import Gt, Le
@@ -24,7 +24,8 @@ Rows = Row | Iterable[Row | tuple[Stream, Row]]
 """One row of the poller's stream, or several; a row of another stream comes with that stream."""
 PATIENCE_S = 10.0
 """How long nothing may be readable before the collector gives up and the engine starts it again."""
-HAND_OVER_S = 0.1
+HAND_OVER_S = 0.5
+"""Rows are handed over so often where nobody flushes."""
 SLACK = 3
 """Steps of up to so many periods are no gap (DESIGN section 5)."""
 
@@ -58,6 +59,10 @@ class Poller(ABC):
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
         """Return the rails and their streams; asked once, after the first good read."""
         return [(self.stream, self.rail)] if self.rail else []
+
+    def facts(self) -> Mapping[str, Any]:
+        """Return what was found out about the instrument, as for JSON; asked once, after the first good read."""
+        return {}
 
     async def collect(self, out: Outlet) -> None:
         """Poll until cancelled."""
@@ -162,12 +167,16 @@ class _Hand:
         self.jitter = False
 
     async def over(self, loop: _Loop) -> None:
-        """Hand over what the loop has read, soon after the first read and then at intervals."""
+        """Hand over what the loop has read: soon after the first read, then at each flush."""
         pause = 0.001
-        while True:
+        while self.good is None:
             await trio.sleep(pause)
             self.drain(loop)
-            pause = HAND_OVER_S if self.good is not None else min(2 * pause, HAND_OVER_S)
+            pause = min(2 * pause, HAND_OVER_S)
+        while True:
+            with trio.move_on_after(HAND_OVER_S):
+                await self.out.flushing()
+            self.drain(loop)
 
     def drain(self, loop: _Loop) -> None:
         """Hand over what the loop has read so far; a read that hangs is a gap."""
@@ -194,7 +203,9 @@ class _Hand:
         self.good = tick
 
     def begin(self) -> None:
-        """Declare the rails, which may be known only now."""
+        """Declare the rails and facts, which may be known only now."""
+        for name, value in self.poller.facts().items():
+            self.out.fact(name, value)
         rails = list(self.poller.rails())
         for stream, rail in rails:
             self.out.rail(self.stored(stream), rail)
