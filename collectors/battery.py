@@ -1,0 +1,184 @@
+"""What a battery delivers: the fuel gauge of a laptop or a phone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Annotated, Any, Literal, NamedTuple
+
+from annotated_types import Gt, Le
+
+from melt_stream.collector import Health
+from melt_stream.collectors._sysfs import health, integer, parts, text
+from melt_stream.errors import DeviceError, Transient
+from melt_stream.outlet import Row
+from melt_stream.rail import Rail
+from melt_stream.sensor import Files, FileSensor, Find, finder, read_files
+from melt_stream.stream import Stream
+from melt_stream.units import PERCENT, A, V, W
+
+SUPPLIES = "sys/class/power_supply"
+NAMES = ("type", "scope", "status", "current_now", "power_now", "voltage_now", "capacity", "online")
+GaugeUnit = Literal["auto", "micro", "milli"]
+LEAST_WATTS, MOST_WATTS = 0.1, 60.0
+"""What a machine that runs a model draws: below the first in uA, and within both in mA, a gauge counts mA."""
+
+
+class Reading(NamedTuple):
+    """A gauge's numbers as they are."""
+
+    number: int
+    """current_now, or power_now where there is none."""
+    volts: float | None
+    is_power: bool
+
+
+@dataclass
+class Battery(FileSensor):
+    """Discharge of every battery: V and A where the gauge gives a current, else W.
+
+    While a battery charges, is full, or stands beside a plugged supply, its current says nothing of the load: watts
+    and amps are null then. They are positive while it discharges, whatever sign the gauge gives; ``reported`` keeps
+    the gauge's own number. A gauge stuck at 0 measures nothing either.
+    """
+
+    unit: GaugeUnit = "auto"
+    """Whether the gauge counts uA and uW (the kernel's rule) or mA and mW (many phones)."""
+    ignore_plugged: bool = False
+    """True where ``online`` of a charger says yes without one, so that ``status`` alone decides."""
+    _: KW_ONLY
+    hz: Annotated[float, Gt(0), Le(20_000)] = 2.0
+    """Reads a second; gauges refresh every 0.25 to 30 s."""
+
+    stream = Stream(
+        "battery",
+        rail=str,
+        status=str,
+        plugged=bool,
+        watts=W,
+        volts=V,
+        amps=A,
+        capacity=PERCENT,
+        reported=int,
+    )
+    _units: dict[str, GaugeUnit] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def files(self, find: Find) -> Mapping[str, str]:
+        paths = (path for name in NAMES for path in find(f"{SUPPLIES}/*/{name}"))
+        return {path.removeprefix(f"{SUPPLIES}/"): path for path in paths}
+
+    def parse(self, files: Files) -> list[Row]:
+        names = batteries(files)
+        if not names:
+            raise DeviceError(
+                f"battery: expected a supply of type Battery with a gauge, got {parts(files, 'type')}"
+            )
+        rows = [self._row(name, reading, files) for name in names if (reading := _reading(name, files))]
+        if not rows:
+            raise Transient(f"battery: no gauge of {names} could be read: {files.unreadable[:1]}")
+        return rows
+
+    def _row(self, name: str, got: Reading, files: Files) -> Row:
+        status, plugged = text(files, f"{name}/status"), _plugged(files)
+        row: Row = {
+            "rail": name, "status": status, "plugged": plugged, "volts": got.volts,
+            "capacity": files.number(f"{name}/capacity"), "reported": got.number,
+        }  # fmt: skip
+        if status != "Discharging" or (plugged and not self.ignore_plugged) or not got.number:
+            return row
+        size = abs(got.number) * (1e-3 if self._unit(name, got) == "milli" else 1e-6)
+        if got.is_power:
+            return row | {"watts": size}
+        return row | {"amps": size, "watts": None if got.volts is None else size * got.volts}
+
+    def _unit(self, name: str, got: Reading) -> GaugeUnit:
+        if name not in self._units:
+            self._units[name] = guess_unit(got) if self.unit == "auto" else self.unit
+        return self._units[name]
+
+    def rails(self) -> Iterable[tuple[Stream, Rail]]:
+        source = "fuel gauge; its data sheet, where the chip is known"
+        names = batteries(self.first) if self.first else []
+        return [
+            (self.stream, Rail(name, "battery", "gauge", instrument="gauge", source=source)) for name in names
+        ]
+
+    def facts(self) -> Mapping[str, Any]:
+        names = batteries(self.first) if self.first else []
+        how = "by size of the first discharging reading" if self.unit == "auto" else "configured"
+        return {
+            "battery_gauges": {
+                name: {"unit": self._units.get(name, "not known before it discharges"), "decided": how,
+                       "reads": "power_now" if reading.is_power else "current_now", "first": reading.number,
+                       "first_status": text(self.first, f"{name}/status")}
+                for name in names if self.first and (reading := _reading(name, self.first))
+            }
+        }  # fmt: skip
+
+    def check(self) -> Health:
+        there = health(
+            self, "power supply", SUPPLIES, "a laptop or a phone: this machine runs on mains power"
+        )
+        if not there.ok:
+            return there
+        files = read_files(self.root, self.files(finder(self.root)))
+        names = [name for name in batteries(files) if _reading(name, files)]
+        if not names:
+            return Health(
+                False, f"no battery with a readable gauge among {parts(files, 'type')}", "a laptop or a phone"
+            )
+        states = ", ".join(f"{name} {text(files, f'{name}/status')}" for name in names)
+        if all(
+            self._row(name, reading, files).get("watts") is None
+            for name in names
+            if (reading := _reading(name, files))
+        ):
+            return Health(False, f"{states}: measures nothing of the load", "unplug the charger")
+        return Health(True, states)
+
+    @staticmethod
+    def example() -> dict[str, Any]:
+        supplies = {
+            "BAT0": {
+                "type": "Battery",
+                "status": "Discharging",
+                "voltage_now": "11400000",
+                "current_now": "804000",
+            },
+            "AC": {"type": "Mains", "online": "0"},
+        }
+        tree = {
+            f"{SUPPLIES}/{s}/{name}": value for s, files in supplies.items() for name, value in files.items()
+        }
+        return {"kind": "files", "tree": tree, "config": {}}
+
+
+def batteries(files: Files) -> list[str]:
+    """Return the supplies that are the machine's batteries: not chargers, and not those of a mouse."""
+    return [
+        name
+        for name in sorted({*parts(files, "current_now"), *parts(files, "power_now")})
+        if text(files, f"{name}/type") == "Battery" and text(files, f"{name}/scope") != "Device"
+    ]
+
+
+def _reading(name: str, files: Files) -> Reading | None:
+    volts = files.number(f"{name}/voltage_now")
+    if volts is not None:  # a battery of less than 0.1 V is one of so many mV
+        volts *= 1e-6 if volts >= 100_000 else 1e-3
+    if (current := integer(files, f"{name}/current_now")) is not None:
+        return Reading(current, volts, is_power=False)
+    if (power := integer(files, f"{name}/power_now")) is not None:
+        return Reading(power, volts, is_power=True)
+    return None
+
+
+def guess_unit(got: Reading) -> GaugeUnit:
+    """Return ``milli`` where the number means a likely power in mA (mW), and far too little in uA (uW)."""
+    watts = abs(got.number) * (1.0 if got.is_power else got.volts or 3.7)
+    return "milli" if watts * 1e-6 < LEAST_WATTS <= watts * 1e-3 <= MOST_WATTS else "micro"
+
+
+def _plugged(files: Files) -> bool:
+    batteries_too = (name for name in parts(files, "online") if text(files, f"{name}/type") != "Battery")
+    return any((integer(files, f"{name}/online") or 0) > 0 for name in batteries_too)
