@@ -1,0 +1,192 @@
+"""Asking a server: what is asked, how often, how many at once, and what becomes of each request."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from contextlib import aclosing, contextmanager
+from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple, Protocol
+
+import httpx
+import trio
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from melt_stream.collectors._prompts import DEFAULT_PROMPTS, Question, from_file
+from melt_stream.errors import ConfigError, DeviceError, MeltError
+from melt_stream.events import EVENTS
+from melt_stream.outlet import Outlet
+
+
+class Request(NamedTuple):
+    """A question as it goes out."""
+
+    question: Question
+    number: int
+    sent: int
+    """Host time just before it is sent, ns."""
+
+
+class Answer(Protocol):
+    """Turns one answer's pieces into rows; no I/O."""
+
+    complete: bool
+    """The answer's end mark was seen."""
+
+    def take(self, arrival: int, data: str) -> None:
+        """Take one piece. Raises ``DeviceError`` where it is not what the protocol says."""
+
+    def close(self) -> dict[str, Any]:
+        """Write what was held back; return what the end event tells (finish reason, usage)."""
+
+
+Read = Callable[[httpx.Response], AsyncGenerator[tuple[int, str], None]]
+
+
+@dataclass
+class Asking:
+    """The fields that every workload has which asks a server; not a workload itself."""
+
+    _: KW_ONLY
+    prompts: list[str] | str = field(default_factory=lambda: list(DEFAULT_PROMPTS))
+    """The prompts, or the path of a file: ``.json`` (a list) or ``.jsonl``, of strings or of objects with
+    ``prompt`` and, if wanted, ``name``; any other file holds a prompt a line."""
+    system: str = ""
+    """A system message before each prompt; none where empty."""
+    max_tokens: PositiveInt = 64
+    temperature: Annotated[float, Field(ge=0)] = 0.0
+    seed: Annotated[int, Field(ge=0)] = 1
+    repeat: PositiveInt = 1
+    """How often the whole list is asked."""
+    warmup: Annotated[int, Field(ge=0)] = 0
+    """Requests asked first, one after another, in the phase ``warmup``; they are not part of ``repeat``."""
+    concurrency: PositiveInt = 1
+    """Requests under way at once."""
+    keep_text: bool = False
+    """Store the prompts and the answers' text."""
+    timeout: PositiveFloat = 120.0
+    """Seconds in which a server may send nothing before the request counts as failed."""
+
+    def questions(self) -> list[Question]:
+        """Return what is asked, once through. Raises ``ConfigError``."""
+        if isinstance(self.prompts, str):
+            return from_file(Path(self.prompts))
+        if not self.prompts:
+            raise ConfigError(
+                "prompts: expected at least one prompt, or the path of a file of them, got none"
+            )
+        return [Question(f"prompt-{n}", text) for n, text in enumerate(self.prompts, 1)]
+
+    def messages(self, question: Question) -> list[dict[str, str]]:
+        """Return the chat messages that ask ``question``."""
+        system = [{"role": "system", "content": self.system}] if self.system else []
+        return [*system, {"role": "user", "content": question.text}]
+
+    async def ask_all(self, out: Outlet, ask: Callable[[Question], Awaitable[str | None]]) -> None:
+        """Ask the warm-up questions, then all; ``ask(question)`` returns why it failed, or None.
+
+        A request that fails does not end the workload. Raises ``DeviceError`` if not one of them succeeded.
+        """
+        questions = self.questions()
+        if self.warmup:
+            out.row(EVENTS, kind="phase_start", name="warmup")
+            for question in itertools.islice(itertools.cycle(questions), self.warmup):
+                await ask(question._replace(warmup=True))
+            out.row(EVENTS, kind="phase_end", name="warmup")
+        left, outcomes = iter(questions * self.repeat), list[str | None]()
+
+        async def work() -> None:
+            for question in left:
+                outcomes.append(await ask(question))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(self.concurrency):
+                nursery.start_soon(work)
+        if None not in outcomes:
+            raise DeviceError(
+                f"expected answers, got none to {len(outcomes)} requests; the last: {outcomes[-1]}"
+            )
+
+    def client(self, **options: Any) -> httpx.AsyncClient:
+        """Return a client that waits ``timeout`` for bytes, on a new connection each time, never compressed."""
+        headers = {"Accept-Encoding": "identity", **options.pop("headers", {})}
+        limits = httpx.Limits(
+            max_keepalive_connections=0
+        )  # servers hang up on idle ones just as they are used
+        return httpx.AsyncClient(
+            timeout=self.timeout, headers=headers, limits=limits, trust_env=False, **options
+        )
+
+    async def exchange(
+        self,
+        out: Outlet,
+        client: httpx.AsyncClient,
+        path: str,
+        question: Question,
+        body: dict[str, Any],
+        answer: Callable[[Request], Answer],
+        read: Read,
+    ) -> str | None:
+        """Send one request and take its answer; return why it failed, or None.
+
+        Always ends in one row, ``request_end`` or ``request_error``, also when cancelled; what came is kept.
+        """
+        request = Request(question, out.next_request(), out.now())
+        told = {"model": body.get("model"), "max_tokens": self.max_tokens, "temperature": self.temperature}
+        told |= {"seed": self.seed, "warmup": question.warmup} | (
+            {"prompt": question.text} if self.keep_text else {}
+        )
+        out.row(
+            EVENTS, tick=request.sent, kind="request_sent", request=request.number, name=question.name,
+            detail=json.dumps(told),
+        )  # fmt: skip
+        failure: str | None = "cancelled"
+        taken = answer(request)
+        try:
+            failure = await _fetch(client, path, body, taken, read)
+        finally:
+            detail = taken.close() | ({"error": failure} if failure else {})
+            kind = "request_error" if failure else "request_end"
+            out.row(EVENTS, kind=kind, request=request.number, name=question.name, detail=json.dumps(detail))
+        return failure
+
+
+async def _fetch(
+    client: httpx.AsyncClient, path: str, body: dict[str, Any], answer: Answer, read: Read
+) -> str | None:
+    try:
+        async with client.stream("POST", path, json=body) as response:
+            if response.status_code != httpx.codes.OK:
+                return (
+                    f"HTTP {response.status_code}: {(await response.aread())[:500].decode(errors='replace')}"
+                )
+            async with aclosing(read(response)) as pieces:
+                async for arrival, data in pieces:
+                    answer.take(arrival, data)
+    except (httpx.HTTPError, DeviceError) as exc:
+        return f"{type(exc).__name__}: {exc}" if isinstance(exc, httpx.HTTPError) else str(exc)
+    return (
+        None if answer.complete else "the answer ended without its end mark: the server or the line broke off"
+    )
+
+
+@contextmanager
+def plainly() -> Iterator[None]:
+    """Raise the first error itself where a nursery wraps nothing but our own errors in a group."""
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        leaves = list(_leaves(group))
+        if all(isinstance(leaf, MeltError) for leaf in leaves):
+            raise leaves[0] from None
+        raise
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for exc in group.exceptions:
+        if isinstance(exc, BaseExceptionGroup):
+            yield from _leaves(exc)
+        else:
+            yield exc

