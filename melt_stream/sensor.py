@@ -20,6 +20,12 @@ LARGEST_FILE = 1 << 20
 """Bytes; a file that goes on beyond is not a sensor's."""
 
 
+class Constant(str):
+    """A path whose text never changes while its device is there (a name, a range): it is read once."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True)
 class Unreadable:
     """Why a file could not be read."""
@@ -77,26 +83,44 @@ class FileSensor(Poller):
     first: Files | None = field(default=None, init=False, repr=False, compare=False)
     """The files of the first good read, for ``rails``."""
     _paths: Mapping[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _constants: dict[str, str | Unreadable] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
 
     @abstractmethod
     def files(self, find: Find) -> Mapping[str, str]:
-        """Return the paths to read, each by the key under which ``parse`` asks for it; empty where there are none."""
+        """Return the paths to read, each by the key under which ``parse`` asks for it; empty where there are none.
+
+        A path that is a :class:`Constant` is read once.
+        """
 
     @abstractmethod
     def parse(self, files: Files) -> Rows:
         """Return what the texts mean: a row, or several, each of ``stream`` unless it comes as (stream, row)."""
 
     def read(self) -> Rows:
-        self._paths = self._paths or self._found()
-        files = read_files(self.root, self._paths)
-        if len(files.unreadable) == len(files):
-            self._paths = {}
-            raise self._lost(files.unreadable[0])
+        if not self._paths:
+            self._paths, self._constants = self._found(), {}
+        files = self._files()
         rows = self.parse(files)
         if not isinstance(rows, dict):
             rows = list(rows)
         self.first = self.first or files
         return rows
+
+    def _files(self) -> Files:
+        varying = {key: path for key, path in self._paths.items() if key not in self._constants}
+        texts = _read_all(self.root, varying)
+        if texts and all(isinstance(text, Unreadable) for text in texts.values()):
+            self._paths = {}
+            raise self._lost(next(text for text in texts.values() if isinstance(text, Unreadable)))
+        files = Files({**self._constants, **texts})
+        self._constants |= {
+            key: text
+            for key, text in texts.items()
+            if isinstance(self._paths[key], Constant) and not isinstance(text, Unreadable)
+        }
+        return files
 
     def check(self) -> Health:
         """Say whether its files are there and can be read, for ``melt-stream doctor``."""
@@ -114,10 +138,9 @@ class FileSensor(Poller):
     def _found(self) -> Mapping[str, str]:
         if paths := self.files(finder(self.root)):
             return paths
+        health = self.check()
         kind = DeviceError if self.first is None else Transient
-        raise kind(
-            f"{type(self).__name__}: expected its files below {self.root}, found none; is the device there?"
-        )
+        raise kind(f"{type(self).__name__}: {health.what}; try: {health.cure}")
 
     def _lost(self, why: Unreadable) -> DeviceError:
         text = f"{type(self).__name__}: cannot read {why.path}: {why.reason}"
@@ -133,7 +156,11 @@ def finder(root: str) -> Find:
 
 def read_files(root: str, paths: Mapping[str, str]) -> Files:
     """Read local files; those that cannot be read are ``Unreadable``."""
-    return Files({key: _read(root, path) for key, path in paths.items()})
+    return Files(_read_all(root, paths))
+
+
+def _read_all(root: str, paths: Mapping[str, str]) -> dict[str, str | Unreadable]:
+    return {key: _read(root, path) for key, path in paths.items()}
 
 
 def _read(root: str, path: str) -> str | Unreadable:
