@@ -13,12 +13,13 @@ from melt_stream.collectors._sysfs import health, integer, parts, text
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Row
 from melt_stream.rail import Rail
-from melt_stream.sensor import Files, FileSensor, Find, finder, read_files
+from melt_stream.sensor import Constant, Files, FileSensor, Find, finder, read_files
 from melt_stream.stream import Stream
 from melt_stream.units import PERCENT, A, V, W
 
 SUPPLIES = "sys/class/power_supply"
 NAMES = ("type", "scope", "status", "current_now", "power_now", "voltage_now", "capacity", "online")
+CONSTANT = ("/type", "/scope")
 GaugeUnit = Literal["auto", "micro", "milli"]
 LEAST_WATTS, MOST_WATTS = 0.1, 60.0
 """What a machine that runs a model draws: below the first in uA, and within both in mA, a gauge counts mA."""
@@ -65,7 +66,10 @@ class Battery(FileSensor):
 
     def files(self, find: Find) -> Mapping[str, str]:
         paths = (path for name in NAMES for path in find(f"{SUPPLIES}/*/{name}"))
-        return {path.removeprefix(f"{SUPPLIES}/"): path for path in paths}
+        return {
+            path.removeprefix(f"{SUPPLIES}/"): Constant(path) if path.endswith(CONSTANT) else path
+            for path in paths
+        }
 
     def parse(self, files: Files) -> list[Row]:
         names = batteries(files)

@@ -11,12 +11,13 @@ from melt_stream.collector import Health
 from melt_stream.collectors._sysfs import health, parts, text
 from melt_stream.errors import Transient
 from melt_stream.outlet import Row
-from melt_stream.sensor import Files, FileSensor, Find
+from melt_stream.sensor import Constant, Files, FileSensor, Find
 from melt_stream.stream import Stream
 from melt_stream.units import HZ
 
 CPUS = "sys/devices/system/cpu"
-NAMES = ("scaling_cur_freq", "scaling_max_freq", "scaling_governor", "affected_cpus")
+NAMES = ("scaling_cur_freq", "scaling_max_freq", "scaling_governor")
+MEMBERS = "related_cpus"
 _FOLDER = re.compile(r"(?:policy|cpu)(\d+)")
 
 
@@ -34,7 +35,9 @@ class Cpufreq(FileSensor):
         folders = [
             p.rpartition("/")[0] for p in policies or find(f"{CPUS}/cpu[0-9]*/cpufreq/scaling_cur_freq")
         ]
-        return {f"{_first_cpu(folder)}/{name}": f"{folder}/{name}" for folder in folders for name in NAMES}
+        return {
+            f"{_first_cpu(folder)}/{name}": f"{folder}/{name}" for folder in folders for name in NAMES
+        } | {f"{_first_cpu(folder)}/{MEMBERS}": Constant(f"{folder}/{MEMBERS}") for folder in folders}
 
     def parse(self, files: Files) -> Iterator[Row]:
         cpus = sorted(int(part) for part in parts(files, "scaling_cur_freq"))
@@ -44,7 +47,7 @@ class Cpufreq(FileSensor):
         for cpu, frequency in read.items():
             yield {
                 "cpu": cpu,
-                "cpus": text(files, f"{cpu}/affected_cpus"),
+                "cpus": text(files, f"{cpu}/{MEMBERS}"),
                 "frequency": frequency,
                 "limit": files.number(f"{cpu}/scaling_max_freq", 1e3),
                 "governor": text(files, f"{cpu}/scaling_governor"),
@@ -65,7 +68,7 @@ class Cpufreq(FileSensor):
         tree = {
             f"{CPUS}/cpufreq/policy{first}/{name}": value
             for first, values in ((0, little), (4, big))
-            for name, value in zip(NAMES, values, strict=True)
+            for name, value in zip((*NAMES, MEMBERS), values, strict=True)
         }
         return {"kind": "files", "tree": tree, "config": {}}
 

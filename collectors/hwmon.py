@@ -15,7 +15,7 @@ from melt_stream.collectors._sysfs import health, integer, text, unique
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Row
 from melt_stream.rail import Boundary, Rail
-from melt_stream.sensor import Files, FileSensor, Find, finder, read_files
+from melt_stream.sensor import Constant, Files, FileSensor, Find, finder, read_files
 from melt_stream.stream import Column, Stream
 from melt_stream.units import A, Unit, V, W
 
@@ -72,7 +72,7 @@ class Hwmon(FileSensor):
                     if p.endswith(("_input", "_average", "_label", "_average_interval"))
                 ]
                 chip = PurePosixPath(folder.removesuffix("/device")).name
-                paths |= {f"{chip}/{PurePosixPath(p).name}": p for p in [f"{folder}/name", *wanted]}
+                paths |= {f"{chip}/{PurePosixPath(p).name}": _path(p) for p in [f"{folder}/name", *wanted]}
         return paths
 
     def parse(self, files: Files) -> list[tuple[Stream, Row]]:
@@ -147,6 +147,10 @@ def _chips(find: Find) -> list[str]:
     }
     folders = [p.rpartition("/")[0] for where in ("", "device/") for p in find(f"{HWMON}/hwmon*/{where}name")]
     return [folder for folder in folders if folder.removesuffix("/device") not in supplies]
+
+
+def _path(path: str) -> str:
+    return path if path.endswith(("_input", "_average")) else Constant(path)
 
 
 def channels(files: Files, boundary: Mapping[str, Boundary]) -> Iterator[Channel]:

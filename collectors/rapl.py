@@ -14,7 +14,7 @@ from melt_stream.collectors._sysfs import health, integer, parts, text, unique
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Row
 from melt_stream.rail import Boundary, Rail
-from melt_stream.sensor import Files, FileSensor, Find, finder, read_files
+from melt_stream.sensor import Constant, Files, FileSensor, Find, finder, read_files
 from melt_stream.stream import Column, Stream
 from melt_stream.units import Unit
 
@@ -45,10 +45,11 @@ class Rapl(FileSensor):
     _labels: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def files(self, find: Find) -> Mapping[str, str]:
-        return {
-            f"{zone}/{name}": f"{folder}/{name}"
-            for zone, folder in _zones(find).items()
-            for name in ("energy_uj", "name", "max_energy_range_uj")
+        zones = _zones(find).items()
+        return {f"{zone}/energy_uj": f"{folder}/energy_uj" for zone, folder in zones} | {
+            f"{zone}/{name}": Constant(f"{folder}/{name}")
+            for zone, folder in zones
+            for name in ("name", "max_energy_range_uj")
         }
 
     def parse(self, files: Files) -> list[Row]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from melt_stream.collector import Health
 from melt_stream.collectors._sysfs import health, parts, text, unique
 from melt_stream.outlet import Row
-from melt_stream.sensor import Files, FileSensor, Find
+from melt_stream.sensor import Constant, Files, FileSensor, Find
 from melt_stream.stream import Stream
 from melt_stream.units import CELSIUS
 
@@ -35,10 +35,10 @@ class Thermal(FileSensor):
     _scales: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def files(self, find: Find) -> Mapping[str, str]:
-        return {
-            str(PurePosixPath(*PurePosixPath(path).parts[-2:])): path
-            for name in ("temp", "type")
-            for path in find(f"sys/class/thermal/thermal_zone*/{name}")
+        temps = find("sys/class/thermal/thermal_zone*/temp")
+        folders = {PurePosixPath(path).parent.name: PurePosixPath(path).parent for path in temps}
+        return {f"{zone}/temp": f"{folder}/temp" for zone, folder in folders.items()} | {
+            f"{zone}/type": Constant(folder / "type") for zone, folder in folders.items()
         }
 
     def parse(self, files: Files) -> Iterator[Row]:
