@@ -19,7 +19,7 @@ STAMP_NS = 1_000_000
 """Resolution of the log's stamps; a bound taken from one is widened by it."""
 _COMMAND = re.compile(r'Command "((?:io )?(?:dut )?)(emon trace on|timestamp|infer)(?: ([^\s"]+))?')
 _REGISTERED = re.compile(r"m-regfile-fn\[([^\]]*)-energy\.bin\]-type\[emon\]-name\[([^\]]*)\]")
-_LAP = re.compile(r"m-lap-us-(\d{1,18})$")
+_LAP = re.compile(r"m-lap-us-(\d{1,15})$")
 _FACTS = re.compile(r"m-(session-start-id|bmark-run-name|version|model|profile|voltage-mv)-?\[([^\]]*)\]")
 _CONFIG = re.compile(r"m-bm-cfg-name\[[^\]]*\]-key\[([^\]]*)\]-val\[([^\]]*)\]")
 _INFER = re.compile(r"m-infer-start-(\d{1,9})$")

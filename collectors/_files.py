@@ -68,15 +68,17 @@ def read_json(path: Path) -> Any:
 
 
 def seconds_to_ns(value: object, where: str) -> int:
-    """Return a number of seconds (int, Decimal, or text of one) as whole nanoseconds; ``DataError`` naming ``where``."""
+    """Return a number of seconds (int, Decimal, or text of one) as whole nanoseconds that fit in int64; ``DataError`` naming ``where``."""
     try:
         seconds = (
             Decimal(value) if isinstance(value, int | str | Decimal) and not isinstance(value, bool) else None
         )
     except InvalidOperation:
         seconds = None
-    if seconds is None or not seconds.is_finite() or abs(seconds) > _MAX_SECONDS:
-        raise DataError(f"{where}: expected a number of seconds, got {str(value)[:80]!r}")
+    if seconds is None or not seconds.is_finite() or not 0 <= seconds <= _MAX_SECONDS:
+        raise DataError(
+            f"{where}: expected a number of seconds from 0 to {_MAX_SECONDS:g}, got {str(value)[:80]!r}"
+        )
     return int((seconds * _NS).to_integral_value())
 
 

@@ -1,0 +1,298 @@
+"""Imports an MLPerf inference result with power: PTDaemon's watts, loadgen's windows, the two hosts' exchanges.
+
+    power/client.json, server.json    exchanges stamped by both sides: readings of the server's clock
+    power/client.log, ptd_logs.txt    zones, and PTDaemon's own averages
+    ranging/, run_1/, run_2/ ...      spl.txt (samples of the meter), mlperf_log_detail.txt (power_begin, power_end)
+
+The run's host clock is the client's (the system under test), in ns since its first exchange; the samples are on the
+server's. See docs/importers.md.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from melt_stream.clock import Clock, Reading
+from melt_stream.collectors._files import folders_below, numbered_lines
+from melt_stream.collectors._loadgen import Loadgen, read_loadgen
+from melt_stream.collectors._oracles import ORACLES, oracle
+from melt_stream.collectors._power_session import (
+    Side,
+    fitting_zone,
+    log_zone,
+    read_side,
+    server_readings,
+    session_zone,
+)
+from melt_stream.collectors._ptdaemon import VALUES, Samples, averages, read_samples
+from melt_stream.errors import ConfigError
+from melt_stream.events import EVENTS
+from melt_stream.outlet import Outlet, Row
+from melt_stream.rail import Rail
+from melt_stream.stream import Stream
+from melt_stream.units import ONE, A, V, W
+
+SERVER = Clock("server", rho_ppm=500.0)
+"""The meter's host, ns on the same origin as the client's; both are steered by NTP."""
+LOADGEN = Clock("loadgen")
+"""ns since loadgen's start; its epoch counts the runs."""
+ENTRIES = Stream("loadgen", clock=LOADGEN, key=str, value=str)
+TOLERANCE_NS = 800_000_000
+"""How far MLCommons' checker lets the two hosts differ; the bound where no exchanges were kept."""
+_BLOCK = 1 << 16
+_PHASES = {"ranging": "ranging", "run_1": "testing"}
+_FACTS = ("sut_name", "effective_scenario", "effective_test_mode", "result_validity", "generated_query_count")
+
+
+@dataclass
+class _Run:
+    name: str
+    samples: Samples
+    loadgen: Loadgen
+    client_zone: int = 0
+    server_zone: int = 0
+
+    @property
+    def window(self) -> tuple[int, int] | None:
+        """power_begin and power_end, local ns, where the log has both."""
+        begin, end = self.loadgen.begin, self.loadgen.end
+        return None if begin is None or end is None else (begin, end)
+
+
+@dataclass
+class MlperfPower:
+    """Imports one result and ends.
+
+    Raises ``ConfigError`` where ``path`` holds no result with power or several, ``DataError`` with the position where
+    a file is damaged.
+    """
+
+    path: Path
+    """The folder with ``power/`` and ``run_1/``, one above it, or one run."""
+    reported_w: float | None = None
+    """The mean power published for ``run_1``, to stand beside ours: no file of the folder has it."""
+    start_utc_ns: int | None = field(default=None, init=False)
+    """When the recording began, once it is known: ns since 1970, UTC."""
+
+    async def collect(self, out: Outlet) -> None:
+        folders = run_folders(Path(self.path))
+        power = folders[0].parent / "power"
+        client, server = read_side(power / "client.json"), read_side(power / "server.json")
+        runs = [_read_run(folder) for folder in folders]
+        _find_zones(runs, client, server, log_zone(_lines(power / "client.log"), client))
+        runs.sort(key=lambda run: int(run.samples.local[0]) if len(run.samples.local) else 0)
+        base = _base(client, runs)
+        self.start_utc_ns = base if client.exchanges else None
+        _readings(out, client, server, runs, base)
+        stream = _stream(server, runs)
+        out.rail(stream, _rail(server))
+        await _samples(out, stream, runs, base)
+        own = averages(_lines(power / "ptd_logs.txt"))
+        happened = _marks(client, base)
+        for epoch, run in enumerate(runs):
+            await out.room()
+            request = out.next_request() if run.window else None
+            happened += _window(run, request, base)
+            _entries(out, run, epoch, base)
+            _oracles(out, run, request, self.reported_w if run.name == "run_1" else None, own)
+        for event in sorted(happened, key=lambda event: int(event["tick"])):
+            out.row(EVENTS, **event)
+        for name, value in (("session", server.session or client.session), ("meter", server.meter)):
+            out.fact(name, value or None)
+        out.ready()
+
+
+def _window(run: _Run, request: int | None, base: int) -> list[Row]:
+    """The run as a request: the window in which power counts."""
+    about = {key: run.loadgen.value(key) for key in _FACTS}
+    detail = json.dumps({key: value for key, value in about.items() if value is not None})
+    label = {"request": request, "name": run.name, "detail": detail}
+    ticks = [local - run.client_zone - base for local in run.window or ()]
+    return [
+        {"tick": tick, "kind": kind} | label
+        for tick, kind in zip(ticks, ("window_start", "window_end"), strict=False)
+    ]
+
+
+def _oracles(
+    out: Outlet, run: _Run, request: int | None, reported: float | None, own: dict[str, tuple[float, int]]
+) -> None:
+    """MLPerf's figure for the window, and PTDaemon's for each of its recordings."""
+    if run.window:
+        mean = official_mean(run.samples, *run.window, run.client_zone - run.server_zone)
+        out.row(ORACLES, **oracle(request, "mean_w", "W", reported, mean))
+    for mark in sorted(set(run.samples.marks) & own.keys()):
+        watts = run.samples.values["watts"][np.array(run.samples.marks) == mark]
+        valid = watts[np.isfinite(watts)]
+        recomputed = float(valid.mean()) if len(valid) else None
+        out.row(ORACLES, **oracle(request, "recording_mean_w", "W", own[mark][0], recomputed))
+
+
+def official_mean(samples: Samples, begin: int, end: int, ahead: int = 0) -> float | None:
+    """Return MLPerf's mean power, W: the arithmetic mean of the valid samples stamped in [begin, end].
+
+    All in the logs' own local times, as its checker compares them; ``ahead`` is how far loadgen's zone is ahead of
+    the meter's where they differ. None where no sample counts.
+    """
+    local, watts = samples.local + ahead, samples.values["watts"]
+    counted = watts[(local >= begin) & (local <= end) & np.isfinite(watts)]
+    return float(counted.mean()) if len(counted) else None
+
+
+def run_folders(path: Path) -> list[Path]:
+    """Return the folders of one result that hold a ``spl.txt``: ``ranging``, ``run_1``, ..."""
+    found = [folder for folder in folders_below(path, 5) if (folder / "spl.txt").is_file()]
+    if path in found:
+        return [path]
+    results = sorted({folder.parent for folder in found})
+    if len(results) == 1:
+        return found
+    names = ", ".join(str(result.relative_to(path)) for result in results[:5])
+    raise ConfigError(
+        f"{path}: expected one MLPerf result with power (run_1/spl.txt, power/), "
+        + (
+            f"got {len(results)}: {names}; name one of them"
+            if found
+            else "got no spl.txt; name the result's folder"
+        )
+    )
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    return numbered_lines(path) if path.exists() else iter(())
+
+
+def _read_run(folder: Path) -> _Run:
+    details = (below / "mlperf_log_detail.txt" for below in folders_below(folder, 4))
+    detail = next((file for file in details if file.is_file()), folder / "mlperf_log_detail.txt")
+    loadgen = read_loadgen(_lines(detail), detail)
+    spl = folder / "spl.txt"
+    return _Run(folder.name, read_samples(numbered_lines(spl), spl, loadgen.begin), loadgen)
+
+
+def _find_zones(runs: list[_Run], client: Side, server: Side, client_zone: int | None) -> None:
+    meter = session_zone(server)
+    for run in runs:
+        phase, local = _PHASES.get(run.name, ""), run.samples.local
+        asked, served = client.phases.get(phase, []), server.phases.get(phase, [])
+        if len(local):
+            first, last, where = int(local[0]), int(local[-1]), f"{run.name}/spl.txt"
+            run.server_zone = fitting_zone(first, last, served, 3, (meter, client_zone, 0), where)
+        if run.loadgen.begin is not None:
+            first, last = run.loadgen.begin, run.loadgen.end or run.loadgen.begin
+            where = f"{run.name}/mlperf_log_detail.txt"
+            run.client_zone = fitting_zone(first, last, asked, 2, (client_zone, meter, 0), where)
+
+
+def _base(client: Side, runs: list[_Run]) -> int:
+    """The origin of both axes, ns since 1970: the client's first exchange, or the first thing logged."""
+    firsts = [exchange.sent for exchange in client.exchanges[:1]]
+    firsts = firsts or [run.loadgen.begin - run.client_zone for run in runs if run.loadgen.begin is not None]
+    firsts = firsts or [int(run.samples.local[0]) - run.server_zone for run in runs if len(run.samples.local)]
+    return min(firsts, default=0)
+
+
+def _readings(out: Outlet, client: Side, server: Side, runs: list[_Run], base: int) -> None:
+    readings = list(server_readings(SERVER, client, server, base))
+    if not readings:  # what the checker would have accepted
+        stamps = [
+            int(run.samples.local[k]) - run.server_zone - base
+            for run in runs
+            if len(run.samples.local)
+            for k in (0, -1)
+        ]
+        readings = [Reading(SERVER, t, 1, t - TOLERANCE_NS, t + TOLERANCE_NS) for t in stamps]
+        out.fact(
+            "clocks",
+            f"no exchanges kept: the hosts are taken to agree within {TOLERANCE_NS / 1e9} s, as the checker does",
+        )
+    for reading in readings:
+        out.clock_reading(reading)
+
+
+def _stream(server: Side, runs: list[_Run]) -> Stream:
+    period = 1e6 * server.period_ms if server.period_ms else _median_period(runs)
+    return Stream(
+        "power", clock=SERVER, period_ns=period, watts=W, volts_rms=V, amps_rms=A, power_factor=ONE, mark=str
+    )  # fmt: skip
+
+
+def _median_period(runs: list[_Run]) -> float:
+    steps = np.concatenate([np.diff(run.samples.local) for run in runs])
+    usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1e9
+    return max(round(usual / 1e7), 1) * 1e7
+
+
+def _rail(server: Side) -> Rail:
+    name = server.meter.split(",")[0] or "unnamed meter"
+    return Rail(
+        "dc" if server.dc else "wall",
+        "dc_in" if server.dc else "wall",
+        "mean",
+        window_ns=1e9,
+        anchor="end",
+        instrument="meter",
+        source=f"{name} through PTDaemon; accuracy not stated in the recording",
+    )
+
+
+async def _samples(out: Outlet, stream: Stream, runs: list[_Run], base: int) -> None:
+    last = None
+    for run in runs:
+        ticks = run.samples.local - run.server_zone - base
+        highest = np.maximum.accumulate(ticks)
+        keep = ticks >= (highest if last is None else np.maximum(highest, last))
+        if not keep.all():
+            back = ticks[~keep]
+            reason = "stamped before an earlier sample: the server's clock was set back, or the files overlap"
+            out.gap(stream, int(back.min()), int(back.max()), reason, lost=len(back))
+        marks = np.array(run.samples.marks, object)
+        for start in range(0, len(ticks), _BLOCK):
+            part = np.flatnonzero(keep[start : start + _BLOCK]) + start
+            await out.room()
+            _rows(
+                out,
+                stream,
+                ticks[part],
+                {name: run.samples.values[name][part] for name in VALUES},
+                marks[part],
+            )
+        last = int(ticks[keep].max()) if keep.any() else last
+
+
+def _rows(out: Outlet, stream: Stream, ticks: Any, values: dict[str, Any], marks: Any) -> None:
+    columns = {name: pa.array(column, mask=np.isnan(column)) for name, column in values.items()}
+    out.rows(
+        stream, tick=ticks, watts=columns["watts"], volts_rms=columns["volts"], amps_rms=columns["amps"],
+        power_factor=columns["pf"], mark=list(marks),
+    )  # fmt: skip
+    assert stream.period_ns is not None
+    for k in np.flatnonzero(np.isnan(values["watts"])):
+        tick = int(ticks[k])
+        out.gap(stream, tick - round(stream.period_ns), tick, "the meter called its reading invalid", lost=1)
+
+
+def _entries(out: Outlet, run: _Run, epoch: int, base: int) -> None:
+    entries = sorted(run.loadgen.entries)
+    ticks = np.array([entry.ns for entry in entries], np.int64)
+    out.rows(ENTRIES, tick=ticks, epoch=epoch, key=[e.key for e in entries], value=[e.value for e in entries])
+    if entries and run.window:
+        begin, end = (local - run.client_zone - base for local in run.window)
+        for reading in run.loadgen.readings(LOADGEN, epoch, begin, end):
+            out.clock_reading(reading)
+
+
+def _marks(client: Side, base: int) -> list[Row]:
+    labels = ("session asked for", "work started", "work ended", "session ended")
+    return [
+        {"tick": stamp - base, "kind": "mark", "name": f"{mode}: {label}"}
+        for mode, stamps in client.phases.items()
+        for label, stamp in zip(labels, stamps, strict=False)
+    ]
