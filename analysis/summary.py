@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
 from melt_stream.analysis.uncertainty import joules_u_of
-from melt_stream.analysis.wording import NOTHING, count, measured, number, percent, seconds
+from melt_stream.analysis.wording import NOTHING, measured, number, percent, seconds
 
 ORDER = (
     "baseline", "load", "warmup", "queue", "prefill", "decode", "request", "window", "marker", "other", "tail",
@@ -33,7 +33,7 @@ class Derived(Protocol):
 
     @property
     def id(self) -> str: ...
-    def table(self, key: str, columns: Sequence[str] | None = None) -> pa.Table: ...
+    def table(self, key: str, columns: list[str] | None = None) -> pa.Table: ...
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Row:
     name: str | None
     requests: int
     duration_s: float
-    """From start to stop, added up; requests that overlap count each."""
+    """From start to stop, added up: requests that overlap count each. Of the whole run, what elapsed."""
     seconds: float | None
     """Of these, covered by samples."""
     joules: float | None
@@ -95,10 +95,10 @@ def summarise(run: Derived) -> Summary:
     """Sum the phases of a packed run over its requests."""
     phases = run.table("phases").to_pylist()
     requests = {r["request"]: r for r in run.table("requests").to_pylist()}
-    gaps_between = _token_seconds(run)
+    intervals = _token_seconds(run)
     factors = run.table("factors")
     rows = [
-        _row(device, phase, name, group, requests, gaps_between, factors)
+        _row(device, phase, name, group, requests, intervals, factors)
         for (device, phase, name), group in _groups(phases).items()
     ]
     rows.sort(key=lambda row: (row.device, ORDER.index(row.phase), row.name or ""))
@@ -149,15 +149,20 @@ _COLUMNS = {
 def _groups(phases: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str | None], list[dict[str, Any]]]:
     groups: dict[tuple[str, str, str | None], list[dict[str, Any]]] = {}
     for row in phases:
-        device, phase = row["device"], row["phase"]
-        if phase not in ORDER:
-            phase, row = "other", {**row, "name": row["phase"]}
-        named = row["name"] if phase in ("other", "marker") else None
+        device = row["device"]
+        phase, named = _kind(row)
         groups.setdefault((device, phase, named), []).append(row)
         if row["request"] is not None and phase in ("queue", "prefill", "decode"):
             groups.setdefault((device, "request", None), []).append(row)
         groups.setdefault((device, "run", None), []).append(row)
     return groups
+
+
+def _kind(row: Mapping[str, Any]) -> tuple[str, str | None]:
+    """The printed phase; a name of the runtime's or the user's is a row of its own."""
+    if row["phase"] not in ORDER:
+        return "other", row["phase"]
+    return row["phase"], row["name"] if row["phase"] in ("other", "marker") else None
 
 
 def _row(
@@ -172,13 +177,16 @@ def _row(
     mine = [requests[r] for r in sorted({g["request"] for g in group} & requests.keys())]
     duration = sum(g["stop_ns"] - g["start_ns"] for g in group) / 1e9
     covered = _sum(g["seconds"] for g in group)
+    elapsed = (max(g["stop_ns"] for g in group) - min(g["start_ns"] for g in group)) / 1e9
     joules = _sum(g["joules"] for g in group)
     u = None if joules is None else joules_u_of(group, factors)
     coverage = None if covered is None or duration <= 0 else min(covered / duration, 1.0)
     known = joules if coverage is not None and coverage >= ENOUGH else None
     tokens = _tokens(phase, group, mine)
     per_token = known / coverage / tokens if known is not None and coverage and tokens else None
-    per_token_u = u / coverage / tokens if per_token is not None and u is not None and coverage and tokens else None
+    per_token_u = (
+        u / coverage / tokens if per_token is not None and u is not None and coverage and tokens else None
+    )
     itl = _itl(phase, mine, token_seconds)
     measured_by = next((g for g in group if g["rail"] is not None), group[0])
     return Row(
@@ -186,12 +194,14 @@ def _row(
         phase=phase,
         name=name,
         requests=len(mine),
-        duration_s=duration,
+        duration_s=elapsed if phase == "run" else duration,
         seconds=covered,
         joules=joules,
         joules_u=u,
         net_joules=_sum((g["net_joules"] for g in group), all_of_them=True),
-        mean_w=known / covered if known is not None and covered else None,
+        mean_w=known / covered * (duration / elapsed if phase == "run" else 1)
+        if known is not None and covered
+        else None,
         tokens=tokens,
         joules_per_token=per_token,
         joules_per_token_u=per_token_u,
@@ -235,9 +245,10 @@ def _token_seconds(run: Derived) -> dict[int, np.ndarray]:
     """The time from each token to the one before it, by request."""
     tokens = run.table("tokens", ["request", "index", "start_ns", "stop_ns"])
     request, index, start, stop = (tokens[c].to_numpy() for c in tokens.column_names)
-    later = index > 0
-    lengths = (stop - start)[later] / 1e9
-    return {int(r): lengths[request[later] == r] for r in np.unique(request[later])}
+    order = np.lexsort((index, request))
+    order = order[index[order] > 0]
+    parts = np.split(order, np.flatnonzero(np.diff(request[order])) + 1)
+    return {int(request[mine[0]]): (stop - start)[mine] / 1e9 for mine in parts if len(mine)}
 
 
 def _sum(values: Iterable[float | None], *, all_of_them: bool = False) -> float | None:
@@ -277,15 +288,23 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 def _energy_notes(device: str, rows: list[Row]) -> list[str]:
     whole = next((row for row in rows if row.phase == "run"), rows[-1])
     if whole.joules is None:
-        return [f"Nothing measured the power of {device}: there are no joules. `melt-stream doctor` says what could."]
+        return [
+            f"Nothing measured the power of {device}: there are no joules. `melt-stream doctor` says what could."
+        ]
     total = f"{whole.sensor}/{whole.rail} at the boundary {whole.boundary}"
     notes = [f"Energy of {device}: the rail {total}; every J/token is energy at that boundary."]
     if whole.estimated:
-        notes.append(f"This energy is estimated: a model stands in for a sensor, nothing measured the power of {device}.")
+        notes.append(
+            f"This energy is estimated: a model stands in for a sensor, nothing measured the power of {device}."
+        )
     if whole.net_joules is None:
         notes.append(f"There is no net energy of {device}: no idle baseline was measured for all of it.")
     else:
         notes.append("Net is less the idle baseline measured before and after.")
+    if any(row.phase == "request" for row in rows):
+        notes.append(
+            "The row request is queue, prefill and decode together; its J/token is per output token."
+        )
     if gaps := [row.phase for row in rows if row.coverage is not None and row.coverage < ENOUGH]:
         below = ", ".join(dict.fromkeys(gaps))
         notes.append(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-NOTHING = "–"
+NOTHING = "\N{EN DASH}"
 """What stands where nothing is known; never 0."""
 
 
