@@ -23,8 +23,9 @@ class Collector(Protocol):
     """Puts rows in an outlet until it is cancelled or has no more.
 
     A dataclass whose fields are its configuration. It may also have ``optional: bool`` (a failure does not end
-    the run), ``check() -> Health`` for ``melt-stream doctor``, and a static method ``example() -> dict`` that says in plain data how to run it without hardware
-    (see ``melt_stream.testing``).
+    the run), ``prepare()``, called in a thread before anything is measured (drivers imported, kernels compiled),
+    ``check() -> Health`` for ``melt-stream doctor``, and a static method ``example() -> dict`` that says in plain data
+    how to run it without hardware (see ``melt_stream.testing``).
     """
 
     async def collect(self, out: Outlet) -> None:
@@ -35,7 +36,10 @@ class Collector(Protocol):
 
 
 class Workload(Protocol):
-    """What is measured: the same call, started when every required collector is ready; it ends by itself."""
+    """What is measured: the same call, started when every required collector is ready; it ends by itself.
+
+    One that wraps a command has ``exit_status``, which the run passes on. It is never asked again.
+    """
 
     async def collect(self, out: Outlet) -> None:
         """Run to the end; events go to streams made by ``melt_stream.events.events``."""

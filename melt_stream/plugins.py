@@ -1,0 +1,80 @@
+"""Plug-ins: found by entry point, listed without importing anything, made from checked values."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+from collections.abc import Iterable, Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, get_type_hints
+
+from melt_stream.errors import ConfigError
+
+COLLECTORS, SINKS, WORKLOADS = "melt_stream.collectors", "melt_stream.sinks", "melt_stream.workloads"
+
+
+def names(group: str) -> dict[str, EntryPoint]:
+    """Return the plug-ins of a group (``melt_stream.collectors``, ...) by name, sorted; none is imported."""
+    return {point.name: point for point in sorted(entry_points(group=group), key=lambda point: point.name)}
+
+
+def load(group: str, name: str) -> Any:
+    """Import a plug-in; ``ConfigError`` names the nearest one where there is none, or the package it lacks."""
+    known = names(group)
+    if (point := known.get(name)) is None:
+        kind = group.rpartition(".")[2].removesuffix("s")
+        raise ConfigError(f"expected a {kind}'s name, got {name!r}; {_nearest(name, known)}")
+    try:
+        return point.load()
+    except ModuleNotFoundError as exc:
+        raise ConfigError(
+            f"{group} {name!r} needs {exc.name!r}, which is not installed; try: uv pip install {exc.name}"
+        ) from exc
+
+
+def configure(cls: Any, values: Mapping[str, Any], where: str) -> Any:
+    """Make a dataclass from plain values, checked against its annotations.
+
+    ``where`` is where the values come from, for messages. Text is converted to numbers and truth values, since the
+    command line has nothing else. Raises ``ConfigError`` for an unknown key (naming the nearest), a missing one, a
+    wrong type or a value out of range, with its path.
+    """
+    from pydantic import TypeAdapter, ValidationError
+
+    fields = _fields(cls)
+    if unknown := [key for key in values if key not in fields]:
+        raise ConfigError(
+            f"{where}.{unknown[0]}: expected a key of {cls.__name__}, got {unknown[0]!r}; {_nearest(unknown[0], fields)}"
+        )
+    if missing := [name for name, field in fields.items() if _required(field) and name not in values]:
+        raise ConfigError(f"{where}: expected {missing[0]!r}, got none; {cls.__name__} cannot do without it")
+    checked, types = {}, get_type_hints(cls, include_extras=True)
+    for name, value in values.items():
+        try:
+            checked[name] = TypeAdapter(types[name]).validate_python(value)
+        except ValidationError as exc:
+            raise ConfigError(_said(exc.errors()[0], f"{where}.{name}")) from exc
+    try:
+        return cls(**checked)
+    except ValueError as exc:
+        raise ConfigError(f"{where}: {exc}") from exc
+
+
+def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:
+    return {field.name: field for field in dataclasses.fields(cls) if field.init}
+
+
+def _required(field: dataclasses.Field[Any]) -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _said(error: Mapping[str, Any], where: str) -> str:
+    path = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error["loc"])
+    return f"{where}{path}: {error['msg'].lower()}, got {error['input']!r}"
+
+
+def _nearest(name: str, known: Iterable[str]) -> str:
+    known = sorted(known)
+    if close := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
+        return f"did you mean {close[0]!r}?"
+    return f"there are: {', '.join(known) or 'none'}"
