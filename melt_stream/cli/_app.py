@@ -23,8 +23,14 @@ COMMANDS = {
     "import": ("importing:import_", "Import a recording that another tool made."),
     "export": ("export:export", "Write a run's tables as CSV or Parquet files."),
     "pack": ("pack:pack", "Turn a recorded run into Parquet and derive its energy (again)."),
-    "doctor": ("doctor:doctor", "Tell for each collector whether it works here, or why not and what would help."),
-    "collectors": ("collectors:collectors", "List the collectors, workloads and importers and their settings."),
+    "doctor": (
+        "doctor:doctor",
+        "Tell for each collector whether it works here, or why not and what would help.",
+    ),
+    "collectors": (
+        "collectors:collectors",
+        "List the collectors, workloads and importers and their settings.",
+    ),
 }
 
 
@@ -62,7 +68,7 @@ def run(arguments: Sequence[str]) -> int:
         return 0
     except KeyboardInterrupt:
         return _fail("interrupted", FAILED)
-    except Exception:  # the outermost frame: a fault of ours, told in full
+    except Exception:  # noqa: BLE001 - the outermost frame: a fault of ours, told in full
         traceback.print_exc()
         return FAILED
     return int(status or 0)

@@ -39,7 +39,9 @@ def print_json(value: Any) -> None:
     print(json.dumps(_finite(value), default=str, ensure_ascii=False, allow_nan=False))
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = "") -> None:
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, caption: str = ""
+) -> None:
     """Print a table on stdout, as wide as the terminal, or as its content where there is none."""
     from rich.console import Console
     from rich.table import Table

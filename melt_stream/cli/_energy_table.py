@@ -18,5 +18,7 @@ def show_energy(run: Run, options: Options) -> int:
         print_table(f"run {found.run}", columns, rows, caption="\n".join(found.notes))
     if found.measured_power:
         return 0
-    say("melt-stream: inconclusive: nothing measured power in this run; `melt-stream doctor` tells what could")
+    say(
+        "melt-stream: inconclusive: nothing measured power in this run; `melt-stream doctor` tells what could"
+    )
     return INCONCLUSIVE

@@ -90,7 +90,10 @@ def sinks(quiet: bool) -> list[Any]:
 def line(tally: Tally, seconds: float) -> Text:
     """Return the line of figures after ``seconds`` of recording."""
     parts = [f"{seconds:6.1f} s", f"{tally.rows / max(seconds, 1e-3):,.0f} rows/s"]
-    parts += [f"{key} {watts:.2f} W{' est.' if key in tally.estimated else ''}" for key, watts in tally.watts.items()]
+    parts += [
+        f"{key} {watts:.2f} W{' est.' if key in tally.estimated else ''}"
+        for key, watts in tally.watts.items()
+    ]
     if tally.tokens:
         parts.append(f"{tally.tokens} tokens")
     if (cost := tally.joules_per_token) is not None:

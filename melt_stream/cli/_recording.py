@@ -15,7 +15,9 @@ def record_and_tell(plan: Plan, options: Options) -> Outcome:
     """Record; where it failed, say why and what is kept."""
     outcome = record_plan(plan, options.folder, sinks=_progress.sinks(options.json))
     if outcome.ending.error is not None:
-        say(f"melt-stream: the run ended early: {outcome.ending.reason}; what was recorded is kept in {outcome.path}")
+        say(
+            f"melt-stream: the run ended early: {outcome.ending.reason}; what was recorded is kept in {outcome.path}"
+        )
     return outcome
 
 

@@ -37,7 +37,9 @@ def collectors(
 
 def _describe(name: str, found: list[dict[str, str]], options: Options) -> None:
     if not found:
-        raise ConfigError(f"expected the name of a plug-in, got {name!r}; `melt-stream collectors` lists them")
+        raise ConfigError(
+            f"expected the name of a plug-in, got {name!r}; `melt-stream collectors` lists them"
+        )
     plug_in = plugins.load(f"melt_stream.{found[0]['kind']}s", name)
     settings = [_setting(field) for field in dataclasses.fields(plug_in) if field.init]
     about = inspect.getdoc(plug_in) or ""
@@ -53,4 +55,8 @@ def _setting(field: dataclasses.Field[Any]) -> dict[str, Any]:
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     needed = default is dataclasses.MISSING
-    return {"setting": field.name, "type": str(field.type), "default": "(needed)" if needed else repr(default)}
+    return {
+        "setting": field.name,
+        "type": str(field.type),
+        "default": "(needed)" if needed else repr(default),
+    }

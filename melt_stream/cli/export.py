@@ -27,7 +27,9 @@ def export(
         raise ConfigError("export: expected --csv DIR or --parquet DIR, got neither")
     found = packed_run(options.folder, run)
     wanted = (("csv", csv), ("parquet", parquet))
-    files = [path for format_, folder in wanted if folder for path in export_run(found, folder, format=format_)]
+    files = [
+        path for format_, folder in wanted if folder for path in export_run(found, folder, format=format_)
+    ]
     if options.json:
         print_json({"run": found.id, "files": [str(path) for path in files]})
     else:

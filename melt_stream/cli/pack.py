@@ -13,12 +13,14 @@ def pack(
     run: RunName = "last",
     /,
     *,
-    again: Annotated[bool, Parameter(negative="", help="Derive again, from the raw columns of a packed run.")] = False,
+    again: Annotated[
+        bool, Parameter(negative="", help="Derive again, from the raw columns of a packed run.")
+    ] = False,
     options: Options = NO_OPTIONS,
 ) -> None:
     """Turn a recorded run into Parquet and derive its clocks, phases, tokens and energy."""
-    from melt_stream.analysis.archive import find
     from melt_stream.analysis.pack import pack as pack_run
+    from melt_stream.run import find
 
     packed = pack_run(find(options.folder, run).path, again=again)
     if options.json:

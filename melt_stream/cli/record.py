@@ -18,10 +18,14 @@ OWN_FAILURE = 125
 
 
 def record(
-    *command: Annotated[str, Parameter(help="A command to run and to measure, after `--`.", allow_leading_hyphen=True)],
+    *command: Annotated[
+        str, Parameter(help="A command to run and to measure, after `--`.", allow_leading_hyphen=True)
+    ],
     collector: Annotated[
         tuple[str, ...],
-        Parameter(name=["--collector", "-c"], negative="", help="NAME[:key=value,...]; can be given several times."),
+        Parameter(
+            name=["--collector", "-c"], negative="", help="NAME[:key=value,...]; can be given several times."
+        ),
     ] = (),
     seconds: Annotated[float | None, Parameter(help="End after so many seconds.")] = None,
     baseline: Annotated[float, Parameter(help="Seconds of idle before and after the command.")] = 0.0,
@@ -54,7 +58,9 @@ def _plan(
     command: tuple[str, ...], specs: tuple[str, ...], seconds: float | None, baseline: float, name: str
 ) -> recipes.Plan:
     if not specs:
-        raise ConfigError("record: expected at least one -c NAME, got none; `melt-stream collectors` lists them")
+        raise ConfigError(
+            "record: expected at least one -c NAME, got none; `melt-stream collectors` lists them"
+        )
     data = {"collectors": entries(specs), "name": name, "baseline_s": baseline}
     if seconds is not None:
         data["seconds"] = seconds

@@ -14,14 +14,17 @@ def report(
     run: RunName = "last",
     /,
     *,
-    out: Annotated[Path | None, Parameter(name=["--out", "-o"], help="File to write (default: in the run).")] = None,
+    out: Annotated[
+        Path | None, Parameter(name=["--out", "-o"], help="File to write (default: in the run).")
+    ] = None,
     options: Options = NO_OPTIONS,
 ) -> None:
     """Write a run's report: power over time with phases and tokens, energy per token, provenance."""
-    from melt_stream.harness.session import packed_run, write_report
+    from melt_stream.analysis.report import build
+    from melt_stream.harness.session import packed_run
 
     found = packed_run(options.folder, run)
-    path = write_report(found, out)
+    path = build(found, out or found.path / "report.html")
     if options.json:
         print_json({"run": found.id, "path": str(found.path), "report": str(path)})
     else:

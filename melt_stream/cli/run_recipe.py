@@ -9,10 +9,10 @@ from cyclopts import Parameter
 
 from melt_stream import recipe as recipes
 from melt_stream.analysis.pack import pack
+from melt_stream.analysis.report import build
 from melt_stream.cli._common import NO_OPTIONS, Options, print_json, say
 from melt_stream.cli._energy_table import show_energy
 from melt_stream.cli._recording import record_and_tell, status, where
-from melt_stream.harness.session import write_report
 
 
 def run(
@@ -28,7 +28,7 @@ def run(
     plan = recipes.plan(recipes.read(recipe), str(recipe))
     outcome = record_and_tell(plan, options)
     packed = pack(outcome.path)
-    report = write_report(packed)
+    report = build(packed, packed.path / "report.html")
     if options.json:
         print_json({**where(packed.path), "report": str(report)})
         return status(outcome)

@@ -9,7 +9,9 @@ from cyclopts import App, Parameter
 from melt_stream.cli._common import NO_OPTIONS, Options, RunName, print_json, print_table, say
 from melt_stream.errors import ConfigError
 
-app = App(name="runs", help="List the runs of the archive; tag, note or remove one.", result_action="return_value")
+app = App(
+    name="runs", help="List the runs of the archive; tag, note or remove one.", result_action="return_value"
+)
 COLUMNS = ("run", "state", "name", "started", "seconds", "exit", "tags", "note")
 
 
@@ -28,7 +30,7 @@ def runs(*, options: Options = NO_OPTIONS) -> None:
 @app.command
 def tag(run: RunName, /, *tags: str, remove: bool = False, options: Options = NO_OPTIONS) -> None:
     """Add tags to a run, or remove them with --remove."""
-    from melt_stream.analysis.archive import find
+    from melt_stream.run import find
 
     found = find(options.folder, run)
     found.tag(*tags, remove=remove)
@@ -38,7 +40,7 @@ def tag(run: RunName, /, *tags: str, remove: bool = False, options: Options = NO
 @app.command
 def note(run: RunName, text: str, /, *, options: Options = NO_OPTIONS) -> None:
     """Set a run's note; an empty text removes it."""
-    from melt_stream.analysis.archive import find
+    from melt_stream.run import find
 
     find(options.folder, run).note(text)
 
@@ -50,7 +52,7 @@ def rm(
     options: Options = NO_OPTIONS,
 ) -> None:
     """Remove runs and all that was recorded in them."""
-    from melt_stream.analysis.archive import find
+    from melt_stream.run import find
 
     if not runs:
         raise ConfigError("runs rm: expected the runs to remove, got none")

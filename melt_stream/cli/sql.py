@@ -27,13 +27,17 @@ def sql(
     options: Options = NO_OPTIONS,
 ) -> None:
     """Ask SQL of the views `runs`, `streams`, `rails`, `power`, `events`, `requests`, `phases`, `phase_rails`,
-    `tokens`, `gaps`, `clocks`, `factors`, `oracles`, and one view for every other stream name."""
-    from melt_stream.analysis.archive import connect, find
+    `tokens`, `gaps`, `clocks`, `factors`, `oracles`, and one view for every other stream name.
+    """
+    from melt_stream.analysis.archive import connect
+    from melt_stream.run import find
 
     text = query if query is not None else _typed()
     place = find(options.folder, run).path if run else options.folder
     if not place.exists():
-        raise ConfigError(f"expected an archive at {place}, got no such folder; record a run or give --archive")
+        raise ConfigError(
+            f"expected an archive at {place}, got no such folder; record a run or give --archive"
+        )
     table = _ask(connect(place, text), text)
     if parquet is not None:
         _write(table, parquet)
