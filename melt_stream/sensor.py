@@ -46,6 +46,9 @@ class Files(Mapping[str, str]):
             raise Transient(f"cannot read {text.path}: {text.reason}")
         return text.strip()
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._texts  # Mapping's own asks for the text, which may not be readable
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._texts)
 
