@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
@@ -32,6 +33,7 @@ WINDOW_NS = 1e9
 GAIN = 0.05 / 3**0.5
 """+/- 5 % as limits, as the NVML reference says of nvmlDeviceGetPowerUsage (for Fermi and Kepler; nothing for later)."""
 SOURCE = "+/- 5 % (NVML reference, older models); by model: arXiv 2312.02741"
+_GA100 = re.compile(r"\b(A100|A800|A30)X?\b")
 _LOST = ("NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_UNINITIALIZED")
 _NEVER = (
     "NVML_ERROR_NOT_SUPPORTED", "NVML_ERROR_NO_PERMISSION", "NVML_ERROR_FUNCTION_NOT_FOUND",
@@ -108,8 +110,8 @@ class Nvml(Poller):
     def _usage_is_mean(self, gpu: Gpu) -> bool:
         """Per the NVML reference: a mean over 1 s since Ampere, but for GA100 (A100, A800, A30)."""
         architecture = self._ask(gpu, "nvmlDeviceGetArchitecture")
-        is_ga100 = any(name in gpu.name for name in ("A100", "A800", "A30"))
-        return architecture is not None and architecture >= self._lib.NVML_DEVICE_ARCH_AMPERE and not is_ga100
+        is_new = architecture is not None and architecture >= self._lib.NVML_DEVICE_ARCH_AMPERE
+        return is_new and not _GA100.search(gpu.name)
 
     def _state(self, gpu: Gpu) -> Row:
         lib = self._lib

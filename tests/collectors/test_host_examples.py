@@ -1,0 +1,77 @@
+"""What holds for every collector of this machine: its example runs, whatever of it is missing or unreadable."""
+
+from pathlib import Path
+
+import pytest
+
+from melt_stream.errors import DeviceError
+from melt_stream.plugins import COLLECTORS, configure, load
+from tests.collectors.host_tree import collect, plant, spoil
+
+NAMES = ["battery", "cpu", "cpu_estimate", "cpufreq", "hwmon", "memory", "nvml", "rapl", "thermal"]
+FROM_FILES = [name for name in NAMES if name != "nvml"]
+
+
+def example(name, root):
+    cls = load(COLLECTORS, name)
+    plan = cls.example()
+    config = {**plan["config"], **({"root": str(root)} if plan["kind"] == "files" else {})}
+    plant(root, plan.get("tree", {}))
+    return configure(cls, config, name), plan.get("tree", {})
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_the_example_measures_and_doctor_agrees(name, tmp_path, autojump_clock):
+    collector, _ = example(name, tmp_path)
+    assert collector.check().ok
+    rows = await collect(collector, 2.5)
+    assert not rows["run.gaps"]
+    declared = {rail["sensor_of"] for rail in rows["run.rails"]}
+    assert declared <= {f"x.{stream.name}" for stream, _ in collector.rails()}
+    if name != "cpu_estimate":  # an example's counts stand still, and its watts need some that move
+        assert any(key.startswith("x.") for key in rows)
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+async def test_any_one_unreadable_file_is_survived_or_named(name, tmp_path, autojump_clock):
+    """Each file of the example in turn: rows go on, or the error says which file."""
+    for i, victim in enumerate(load(COLLECTORS, name).example()["tree"]):
+        root = tmp_path / str(i)
+        collector, _ = example(name, root)
+        spoil(root, victim)
+        collector.check()
+        try:
+            assert await collect(collector, 1.0), victim
+        except (DeviceError, ExceptionGroup) as exc:
+            text = "".join(map(str, getattr(exc, "exceptions", [exc])))
+            assert Path(victim).name in text or Path(victim).parent.name in text, victim
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+async def test_everything_vanishes_and_comes_back(name, tmp_path, autojump_clock):
+    collector, tree = example(name, tmp_path)
+
+    def vanish():
+        for path in tree:
+            (tmp_path / path).unlink()
+
+    rows = await collect(collector, 6, {2.05: vanish, 4.05: lambda: plant(tmp_path, tree)})
+    assert rows["run.gaps"]
+    for gap in rows["run.gaps"]:
+        assert gap["start"] <= 2.05e9
+        assert gap["stop"] >= 4e9
+    for key in rows:
+        if key.startswith("x."):
+            assert not [row for row in rows[key] if 2.06e9 < row["tick"] < 4.0e9]
+            assert max(row["tick"] for row in rows[key]) > 4.0e9
+
+
+@pytest.mark.parametrize("name", FROM_FILES)
+async def test_nothing_there_is_an_error_that_says_what_doctor_says(name, tmp_path, autojump_clock):
+    collector = configure(load(COLLECTORS, name), {"root": str(tmp_path)}, name)
+    health = collector.check()
+    assert not health.ok
+    assert health.cure
+    with pytest.raises(DeviceError) as raised:
+        collector.read()
+    assert health.what in str(raised.value)
