@@ -21,6 +21,9 @@ from melt_stream.run import SUFFIX, RunFolder
 from melt_stream.sink import Batch
 
 _WINDOW_NS = 10_000_000_000
+_PIECE = 1 << 20
+"""Bytes a write: 64 MB at once take ext4 four to ten times the CPU time of the same in pieces (0.15 and 0.65 to 1.6 s
+for 640 MB)."""
 _CURES = {
     errno.ENOSPC: "the disk is full: free some space, or record to another archive",
     errno.EDQUOT: "the disk quota is used up: free some space, or record to another archive",
@@ -224,7 +227,7 @@ class _File:
         view = memoryview(data)
         self._broken = True  # until all of it is written: a torn batch must stay the last thing in the file
         while view:
-            view = view[_guarded(os.write, self._number, view, path=self.path) :]
+            view = view[_guarded(os.write, self._number, view[:_PIECE], path=self.path) :]
         self._broken = False
 
 
