@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from melt_stream.clock import Clock, Reading
-from melt_stream.collectors._files import seconds_to_ns
 from melt_stream.collectors._ptdaemon import local_ns
 from melt_stream.errors import DataError
 
@@ -84,10 +83,14 @@ def _entry(line: str, where: str) -> Entry:
         data: Any = json.loads(line[len(_PREFIX) :], parse_float=Decimal)
         key, value, ms = str(data["key"]), data["value"], data["time_ms"]
         text = value if isinstance(value, str) else json.dumps(value, default=str)
-        seconds = Decimal(ms) / 1000
+        ns = int((Decimal(ms) * 1_000_000).to_integral_value()) if abs(Decimal(ms)) < 10**15 else -1
     except (ValueError, KeyError, TypeError, RecursionError, InvalidOperation) as exc:
         raise DataError(
             f"{where}: expected {_PREFIX}{{'key', 'value', 'time_ms'}}, got {exc!r:.100}"
         ) from exc
     shown = text if len(text) <= _LONG else text[:_LONG] + "..."
-    return Entry(seconds_to_ns(seconds, f"{where}, time_ms"), key, shown)
+    if not 0 <= ns < 2**64:
+        raise DataError(f"{where}, time_ms: expected a number of milliseconds, got {str(ms)[:40]}")
+    return Entry(
+        ns - 2**64 if ns >= 2**63 else ns, key, shown
+    )  # unsigned, so that a little before 0 reads as 584 years

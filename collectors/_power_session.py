@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +19,7 @@ from melt_stream.collectors._files import read_json, seconds_to_ns
 from melt_stream.collectors._ptdaemon import local_ns
 from melt_stream.errors import DataError
 
+MAX_EXCHANGES = 256
 WINDOWS_TICK_NS = 15_625_000
 """Step of a Windows clock as ``time.time()`` shows it."""
 QUARTER_NS = 900_000_000_000
@@ -59,7 +60,10 @@ def read_side(path: Path) -> Side:
         return Side()
     data = _dict(read_json(path), f"{path}")
     side = Side(session=str(data.get("session_name", "")))
-    for k, message in enumerate(_list(data.get("messages", []), f"{path}, messages")):
+    messages = _list(data.get("messages", []), f"{path}, messages")
+    if len(messages) > MAX_EXCHANGES:
+        raise DataError(f"{path}, messages: expected at most {MAX_EXCHANGES}, got {len(messages)}")
+    for k, message in enumerate(messages):
         where = f"{path}, messages[{k}]"
         fields = _dict(message, where)
         times = [seconds_to_ns(fields.get(name), f"{where}.{name}") for name in ("cmd_time", "reply_time")]
@@ -98,23 +102,61 @@ def _list(value: object, where: str) -> list[Any]:
     return value
 
 
-def server_readings(clock: Clock, client: Side, server: Side, base: int) -> Iterator[Reading]:
-    """Yield what the exchanges say of the server's clock; ``base`` (ns since 1970) is 0 on both axes.
+def server_readings(clock: Clock, client: Side, server: Side, base: int) -> list[Reading]:
+    """Return what the exchanges say of the server's clock; ``base`` (ns since 1970) is 0 on both axes.
 
     An exchange answered within a second is a round trip. Of a longer one the command was received after it was sent,
-    and the reply sent before it was received; what lay between was work.
+    and the reply sent before it was received; what lay between was work. Both hosts ask an NTP server before each
+    ``time`` command, and may step their clocks then: where the readings prove that they did, the epoch rises.
     """
-    width = tick_width(server)
+    readings: list[Reading] = []
+    epoch = 0
+    for part in _between_syncs(client, server):
+        new = list(_exchange_readings(clock, part, tick_width(server), base, epoch))
+        current = [reading for reading in readings if reading.epoch == epoch]
+        if current and not consistent(current + new):
+            epoch += 1
+            new = [replace(reading, epoch=epoch) for reading in new]
+        readings += new
+    return readings
+
+
+def epoch_at(readings: list[Reading], tick: int) -> int:
+    """Return the epoch in which the clock showed ``tick``: the last one that had begun."""
+    begun = [reading.epoch for reading in readings if reading.tick <= tick]
+    return max(begun, default=0)
+
+
+def consistent(readings: list[Reading]) -> bool:
+    """Tell whether one clock that runs within its ``rho_ppm`` of the host's can have shown all of them."""
+    rho = max((reading.clock.rho_ppm for reading in readings), default=0.0) * 1e-6
+    lows = [(r.not_before - r.tick - r.resolution, r.tick) for r in readings if r.not_before is not None]
+    highs = [(r.not_after - r.tick, r.tick) for r in readings if r.not_after is not None]
+    return all(low - high <= rho * abs(t - u) for low, t in lows for high, u in highs)
+
+
+def _between_syncs(client: Side, server: Side) -> list[list[tuple[Exchange, Exchange]]]:
+    parts: list[list[tuple[Exchange, Exchange]]] = [[]]
     for asked, served in zip(client.exchanges, server.exchanges, strict=False):
         if asked.command != served.command:
-            return
+            break
+        if asked.command == "time":
+            parts.append([])
+        parts[-1].append((asked, served))
+    return parts
+
+
+def _exchange_readings(
+    clock: Clock, part: list[tuple[Exchange, Exchange]], width: int, base: int, epoch: int
+) -> Iterator[Reading]:
+    for asked, served in part:
         low, high = asked.sent - base, asked.answered - base
         if high - low < _QUICK_NS:
             for stamp in sorted({served.sent, served.answered}):
-                yield Reading(clock, stamp - base, width, low, high)
+                yield Reading(clock, stamp - base, width, low, high, epoch)
         else:
-            yield Reading(clock, served.sent - base, width, low, None, kind="cause")
-            yield Reading(clock, served.answered - base, width, None, high, kind="arrival")
+            yield Reading(clock, served.sent - base, width, low, None, epoch, "cause")
+            yield Reading(clock, served.answered - base, width, None, high, epoch, "arrival")
 
 
 def tick_width(server: Side) -> int:

@@ -25,6 +25,7 @@ from melt_stream.collectors._loadgen import Loadgen, read_loadgen
 from melt_stream.collectors._oracles import ORACLES, oracle
 from melt_stream.collectors._power_session import (
     Side,
+    epoch_at,
     fitting_zone,
     log_zone,
     read_side,
@@ -90,10 +91,12 @@ class MlperfPower:
         runs.sort(key=lambda run: int(run.samples.local[0]) if len(run.samples.local) else 0)
         base = _base(client, runs)
         self.start_utc_ns = base if client.exchanges else None
-        _readings(out, client, server, runs, base)
+        readings = _readings(out, client, server, runs, base)
         stream = _stream(server, runs)
         out.rail(stream, _rail(server))
-        await _samples(out, stream, runs, base)
+        last: tuple[int, int] | None = None
+        for run in runs:
+            last = await _samples(out, stream, run, base, readings, last)
         own = averages(_lines(power / "ptd_logs.txt"))
         happened = _marks(client, base)
         for epoch, run in enumerate(runs):
@@ -131,8 +134,10 @@ def _oracles(
     for mark in sorted(set(run.samples.marks) & own.keys()):
         watts = run.samples.values["watts"][np.array(run.samples.marks) == mark]
         valid = watts[np.isfinite(watts)]
-        recomputed = float(valid.mean()) if len(valid) else None
-        out.row(ORACLES, **oracle(request, "recording_mean_w", "W", own[mark][0], recomputed))
+        mean, count = own[mark]
+        complete = 0 < len(valid) == count  # some files lack the last samples that PTDaemon counted
+        recomputed = float(valid.mean()) if complete else None
+        out.row(ORACLES, **oracle(request, "recording_mean_w", "W", mean, recomputed))
 
 
 def official_mean(samples: Samples, begin: int, end: int, ahead: int = 0) -> float | None:
@@ -199,22 +204,17 @@ def _base(client: Side, runs: list[_Run]) -> int:
     return min(firsts, default=0)
 
 
-def _readings(out: Outlet, client: Side, server: Side, runs: list[_Run], base: int) -> None:
-    readings = list(server_readings(SERVER, client, server, base))
+def _readings(out: Outlet, client: Side, server: Side, runs: list[_Run], base: int) -> list[Reading]:
+    readings = server_readings(SERVER, client, server, base)
     if not readings:  # what the checker would have accepted
-        stamps = [
-            int(run.samples.local[k]) - run.server_zone - base
-            for run in runs
-            if len(run.samples.local)
-            for k in (0, -1)
-        ]
+        ends = [(run, k) for run in runs if len(run.samples.local) for k in (0, -1)]
+        stamps = [int(run.samples.local[k]) - run.server_zone - base for run, k in ends]
         readings = [Reading(SERVER, t, 1, t - TOLERANCE_NS, t + TOLERANCE_NS) for t in stamps]
-        out.fact(
-            "clocks",
-            f"no exchanges kept: the hosts are taken to agree within {TOLERANCE_NS / 1e9} s, as the checker does",
-        )
+        agree = f"the hosts are taken to agree within {TOLERANCE_NS / 1e9} s, as the checker does"
+        out.fact("clocks", f"no exchanges kept: {agree}")
     for reading in readings:
         out.clock_reading(reading)
+    return readings
 
 
 def _stream(server: Side, runs: list[_Run]) -> Stream:
@@ -243,40 +243,39 @@ def _rail(server: Side) -> Rail:
     )
 
 
-async def _samples(out: Outlet, stream: Stream, runs: list[_Run], base: int) -> None:
-    last = None
-    for run in runs:
-        ticks = run.samples.local - run.server_zone - base
-        highest = np.maximum.accumulate(ticks)
-        keep = ticks >= (highest if last is None else np.maximum(highest, last))
-        if not keep.all():
-            back = ticks[~keep]
-            reason = "stamped before an earlier sample: the server's clock was set back, or the files overlap"
-            out.gap(stream, int(back.min()), int(back.max()), reason, lost=len(back))
-        marks = np.array(run.samples.marks, object)
-        for start in range(0, len(ticks), _BLOCK):
-            part = np.flatnonzero(keep[start : start + _BLOCK]) + start
-            await out.room()
-            _rows(
-                out,
-                stream,
-                ticks[part],
-                {name: run.samples.values[name][part] for name in VALUES},
-                marks[part],
-            )
-        last = int(ticks[keep].max()) if keep.any() else last
+async def _samples(
+    out: Outlet, stream: Stream, run: _Run, base: int, readings: list[Reading], last: tuple[int, int] | None
+) -> tuple[int, int] | None:
+    """Write a run's samples; ``last`` and the result are (epoch, tick) of the last one written."""
+    ticks = run.samples.local - run.server_zone - base
+    if not len(ticks):
+        return last
+    epoch = epoch_at(readings, int(ticks[0]))
+    least = last[1] if last is not None and last[0] == epoch else int(ticks[0])
+    keep = ticks >= np.maximum(np.maximum.accumulate(ticks), least)
+    if not keep.all():
+        back = ticks[~keep]
+        reason = "stamped before an earlier sample: the server's clock was set back, or the files overlap"
+        out.gap(stream, int(back.min()), int(back.max()), reason, lost=len(back), epoch=epoch)
+    marks = np.array(run.samples.marks, object)
+    for start in range(0, len(ticks), _BLOCK):
+        part = np.flatnonzero(keep[start : start + _BLOCK]) + start
+        values = {name: run.samples.values[name][part] for name in VALUES}
+        await out.room()
+        _rows(out, stream, ticks[part], epoch, values, marks[part])
+    return (epoch, int(ticks[keep].max())) if keep.any() else last
 
 
-def _rows(out: Outlet, stream: Stream, ticks: Any, values: dict[str, Any], marks: Any) -> None:
+def _rows(out: Outlet, stream: Stream, ticks: Any, epoch: int, values: dict[str, Any], marks: Any) -> None:
     columns = {name: pa.array(column, mask=np.isnan(column)) for name, column in values.items()}
     out.rows(
-        stream, tick=ticks, watts=columns["watts"], volts_rms=columns["volts"], amps_rms=columns["amps"],
-        power_factor=columns["pf"], mark=list(marks),
+        stream, tick=ticks, epoch=epoch, watts=columns["watts"], volts_rms=columns["volts"],
+        amps_rms=columns["amps"], power_factor=columns["pf"], mark=list(marks),
     )  # fmt: skip
     assert stream.period_ns is not None
     for k in np.flatnonzero(np.isnan(values["watts"])):
-        tick = int(ticks[k])
-        out.gap(stream, tick - round(stream.period_ns), tick, "the meter called its reading invalid", lost=1)
+        start, stop = int(ticks[k]) - round(stream.period_ns), int(ticks[k])
+        out.gap(stream, start, stop, "the meter called its reading invalid", lost=1, epoch=epoch)
 
 
 def _entries(out: Outlet, run: _Run, epoch: int, base: int) -> None:
