@@ -15,6 +15,7 @@ import trio
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from melt_stream.collectors._prompts import DEFAULT_PROMPTS, Question, from_file
+from melt_stream.collectors._sse import Arrivals
 from melt_stream.errors import ConfigError, DeviceError, MeltError
 from melt_stream.events import EVENTS
 from melt_stream.outlet import Outlet
@@ -42,7 +43,7 @@ class Answer(Protocol):
         """Write what was held back; return what the end event tells (finish reason, usage)."""
 
 
-Read = Callable[[httpx.Response], AsyncGenerator[tuple[int, str], None]]
+Read = Callable[[Arrivals], AsyncGenerator[tuple[int, str], None]]
 
 
 @dataclass
@@ -145,7 +146,7 @@ class Asking:
         failure: str | None = "cancelled"
         taken = answer(request)
         try:
-            failure = await _fetch(client, path, body, taken, read)
+            failure = await _fetch(out, client, path, body, taken, read)
         finally:
             detail = taken.close() | ({"error": failure} if failure else {})
             kind = "request_error" if failure else "request_end"
@@ -154,22 +155,36 @@ class Asking:
 
 
 async def _fetch(
-    client: httpx.AsyncClient, path: str, body: dict[str, Any], answer: Answer, read: Read
+    out: Outlet, client: httpx.AsyncClient, path: str, body: dict[str, Any], answer: Answer, read: Read
 ) -> str | None:
+    failures: list[str] = []
+    scope = trio.CancelScope()
+
+    def stop(why: str) -> None:
+        failures.append(why)
+        scope.cancel()
+
     try:
-        async with client.stream("POST", path, json=body) as response:
-            if response.status_code != httpx.codes.OK:
-                return (
-                    f"HTTP {response.status_code}: {(await response.aread())[:500].decode(errors='replace')}"
-                )
-            async with aclosing(read(response)) as pieces:
-                async for arrival, data in pieces:
-                    answer.take(arrival, data)
+        with scope:
+            async with client.stream("POST", path, json=body) as response:
+                if response.status_code != httpx.codes.OK:
+                    return f"HTTP {response.status_code}: {(await response.aread())[:500].decode(errors='replace')}"
+                async with aclosing(read(Arrivals(response, out.now, stop))) as pieces:
+                    async for arrival, data in pieces:
+                        if not failures:
+                            _take(answer, arrival, data, stop)
     except (httpx.HTTPError, DeviceError) as exc:
-        return f"{type(exc).__name__}: {exc}" if isinstance(exc, httpx.HTTPError) else str(exc)
-    return (
-        None if answer.complete else "the answer ended without its end mark: the server or the line broke off"
-    )
+        failures.append(f"{type(exc).__name__}: {exc}" if isinstance(exc, httpx.HTTPError) else str(exc))
+    if not failures and not answer.complete:
+        failures.append("the answer ended without its end mark: the server or the line broke off")
+    return failures[0] if failures else None
+
+
+def _take(answer: Answer, arrival: int, data: str, stop: Callable[[str], None]) -> None:
+    try:
+        answer.take(arrival, data)
+    except DeviceError as exc:
+        stop(str(exc))
 
 
 @contextmanager

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import codecs
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import cast
 
@@ -22,19 +22,19 @@ class Arrivals:
 
     ``arrival`` is the host's monotonic time, in ns, at which the read that completed the event returned; parsing
     comes after. Events that came in one read have one arrival. Raises ``DeviceError`` where the answer is not
-    what was asked for, and httpx's errors where the connection breaks.
+    what was asked for, and httpx's errors where the connection breaks. ``stop(why)`` is called, instead of raising,
+    where reading must end in the middle: it has to cancel the next read, so that httpx's generators end in order.
     """
 
-    def __init__(self, response: httpx.Response, now: Now) -> None:
+    def __init__(self, response: httpx.Response, now: Now, stop: Callable[[str], None]) -> None:
         self.headers = response.headers  # httpx_sse looks at the content type
-        self._response, self._now = response, now
+        self._response, self._now, self._stop = response, now, stop
         self._arrival, self._pending = 0, 0
 
     async def events(self) -> AsyncGenerator[tuple[int, str], None]:
         """Yield the data of each server-sent event."""
-        source = httpx_sse.EventSource(
-            cast("httpx.Response", self)
-        )  # it uses .headers and .aiter_text() alone
+        # Of a response it uses .headers and .aiter_text() alone, and these are ours.
+        source = httpx_sse.EventSource(cast("httpx.Response", self))
         try:
             async with aclosing(source.aiter_sse()) as events:
                 async for event in events:
@@ -68,7 +68,5 @@ class Arrivals:
                 self._arrival = self._now()
                 self._pending += len(chunk)
                 if self._pending > LIMIT:
-                    raise DeviceError(
-                        f"{self._response.url}: expected events below {LIMIT} bytes, got a longer one"
-                    )
+                    self._stop(f"{self._response.url}: expected events below {LIMIT} bytes, got a longer one")
                 yield decoder.decode(chunk)

@@ -153,7 +153,7 @@ class Llama(Asking):
         failure = await self.exchange(
             out, client, "/v1/chat/completions", question, body,
             lambda request: LlamaAnswer(out, stream, request, keep_text=self.keep_text),
-            lambda response: Arrivals(response, out.now).events(),
+            Arrivals.events,
         )  # fmt: skip
         if failure:
             await self._still_there(client, failure)

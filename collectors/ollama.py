@@ -115,7 +115,7 @@ class Ollama(Asking):
         return await self.exchange(
             out, client, "/api/chat", question, body,
             lambda request: OllamaAnswer(out, request, keep_text=self.keep_text),
-            lambda response: Arrivals(response, out.now).lines(),
+            Arrivals.lines,
         )  # fmt: skip
 
 

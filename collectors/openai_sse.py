@@ -78,7 +78,7 @@ class OpenaiSse(Asking):
         return await self.exchange(
             out, client, f"{self.url.rstrip('/')}/chat/completions", question, body,
             lambda request: ArrivalAnswer(out, request, keep_text=self.keep_text),
-            lambda response: Arrivals(response, out.now).events(),
+            Arrivals.events,
         )  # fmt: skip
 
 
