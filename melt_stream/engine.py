@@ -79,6 +79,7 @@ async def record(
             try:
                 async with trio.open_nursery() as collecting:
                     run.begin(collecting.cancel_scope)
+                    collecting.start_soon(run.heed, inboxes)
                     collecting.start_soon(run.read_clocks)
                     collecting.start_soon(run.direct, plan)
             finally:
@@ -180,9 +181,24 @@ class _Run:
         text = f"sink {inbox.name} failed: {why}"
         log.error("%s", text)
         self._sink_error = self._sink_error or why
-        if inbox.waits:
-            return self.end(text, why)
-        self.own.fact("sink_failed", text)
+        if not inbox.waits:
+            self.own.fact("sink_failed", text)
+        elif self._ending is not None and self._ending.reason == _asked(inbox):
+            self._ending = Ending(text, why)  # it says only now why
+        else:
+            self.end(text, why)
+
+    async def heed(self, inboxes: Sequence[Inbox]) -> None:
+        """End the run when a sink asks for it by its event ``ending``, while it still takes what comes."""
+
+        async def wait(inbox: Inbox, ending: trio.Event) -> None:
+            await ending.wait()
+            self.end(_asked(inbox))
+
+        async with trio.open_nursery() as nursery:
+            for inbox in inboxes:
+                if (ending := getattr(inbox.sink, "ending", None)) is not None:
+                    nursery.start_soon(wait, inbox, ending)
 
     async def read_clocks(self) -> None:
         """Tie the host's other clocks to the monotonic one: a burst now, then a reading a second."""
@@ -245,6 +261,10 @@ class _Run:
 
     def _workload_failed(self, name: str, why: BaseException) -> None:
         self.end(f"workload {name!r} failed: {why}", why)
+
+
+def _asked(inbox: Inbox) -> str:
+    return f"sink {inbox.name} asked for the end"
 
 
 async def _to_the_end(work: Callable[[Unpack[Ts]], Awaitable[None]], *args: *Ts) -> None:

@@ -73,6 +73,9 @@ class Sink(Protocol):
     it then writes its footers and returns. Each item is the list of batches of one flush, in the order in which
     they came. A sink whose class attribute ``policy`` is ``"wait"`` gets every batch; any other has a bounded
     queue that drops the oldest, counted. No sink delays another.
+
+    It may have ``prepare()``, called in a thread before it is fed, and a ``trio.Event`` called ``ending``: setting it
+    ends the run in order while it goes on taking what comes; it raises at the end to say why.
     """
 
     async def consume(self, batches: AsyncIterator[list[Batch]]) -> Any:

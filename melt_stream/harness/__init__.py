@@ -1,0 +1,1 @@
+"""The experiment: sessions from a recipe, and recordings from a script."""
