@@ -14,9 +14,9 @@ from trio.testing import wait_all_tasks_blocked
 
 from melt_stream.outlet import Hub
 
-Reply = Sequence[bytes | trio.Event]
-"""What goes out, each piece only when the client has read the one before; an event is set instead. Then the line
-is closed."""
+Reply = Sequence[bytes | trio.Event | None]
+"""What goes out, each piece only when the client has read the one before; an event is set instead, and
+None is silence. At the end the line is closed."""
 
 STREAM = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 END = b"0\r\n\r\n"
@@ -65,7 +65,9 @@ class Scripted:
         for number, piece in enumerate(reply, 1):
             await wait_all_tasks_blocked(0.002)
             self.sent = number
-            if isinstance(piece, trio.Event):
+            if piece is None:
+                await trio.sleep_forever()
+            elif isinstance(piece, trio.Event):
                 piece.set()
             else:
                 await line.send_all(piece)
