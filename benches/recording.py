@@ -13,7 +13,6 @@ from pathlib import Path
 
 import trio
 
-from benches.measure import in_child
 from melt_stream.collector import Collector, Workload
 from melt_stream.engine import record
 from melt_stream.outlet import Outlet
@@ -63,8 +62,3 @@ def watched(archive: Path, collectors: Mapping[str, Collector], seconds: float) 
     """Record for a while; return the run, and the process's share of one core in percent."""
     watch = Watch(seconds)
     return recorded(archive, collectors, {"watch": watch}), watch.percent
-
-
-def child_share(module: str, *arguments: str) -> float:
-    """The share that ``python -m module`` prints, from a process that does nothing else."""
-    return float(in_child(module, *arguments)["percent"])

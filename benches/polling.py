@@ -1,0 +1,103 @@
+"""How late a poller of three small files reads, and its share of a core, beside a loop that only reads and sleeps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benches.figures import Figure, at_most
+from benches.measure import Effort, ratios
+from benches.recording import scratch, watched
+from melt_stream.outlet import Row
+from melt_stream.run import Run
+from melt_stream.sensor import Files, FileSensor, Find
+from melt_stream.stream import Stream
+from melt_stream.units import A, V
+
+RATES = (10, 100, 1000)
+LIMIT = at_most(2.0)
+"""Percent of a core at 100 Hz, with the engine, the journal and the readings of the host's clocks."""
+TREE = {"status": "Discharging\n", "voltage_now": "11412000\n", "current_now": "1187000\n"}
+FOLDER = "sys/class/power_supply/BAT0"
+
+
+@dataclass
+class Battery(FileSensor):
+    """Three files, as a battery's."""
+
+    stream = Stream("power", volts=V, amps=A, status=str)
+
+    def files(self, find: Find) -> Mapping[str, str]:
+        return {Path(path).name: path for path in find(f"{FOLDER}/*")}
+
+    def parse(self, files: Files) -> Row:
+        return {
+            "volts": files.number("voltage_now", 1e-6),
+            "amps": files.number("current_now", 1e-6),
+            "status": files["status"],
+        }
+
+
+def run(effort: Effort) -> Iterator[Figure]:
+    """Every rate, several times in turn."""
+    lateness: dict[int, list[Any]] = {hz: [] for hz in RATES}
+    shares: dict[int, list[float]] = {hz: [] for hz in RATES}
+    missed: dict[int, list[float]] = {hz: [] for hz in RATES}
+    engine, plain = [], []
+    with scratch() as root:
+        tree(root)
+        for _ in range(effort.pick(5, 1)):
+            engine.append(watched(root / "runs", {}, effort.pick(4, 1))[1])
+            plain.append(loop(root, 100, effort.pick(4, 1)))
+            for hz in RATES:
+                battery = Battery(root=str(root), hz=hz, jitter=False)
+                recorded, share = watched(root / "runs", {"battery": battery}, effort.pick(4, 1))
+                late, lost = lateness_of(recorded, hz)
+                shares[hz].append(share)
+                lateness[hz].append(late)
+                missed[hz].append(lost)
+    for hz in RATES:
+        yield Figure(f"{hz} Hz: lateness, median", [float(np.median(late)) for late in lateness[hz]], "s")
+        yield Figure(
+            f"{hz} Hz: lateness, 99 %", [float(np.quantile(late, 0.99)) for late in lateness[hz]], "s"
+        )
+        yield Figure(f"{hz} Hz: slots missed", missed[hz], "%")
+    yield Figure("an engine that records nothing: share of a core", engine, "%")
+    for hz in RATES:
+        yield Figure(f"{hz} Hz: share of a core, all of it", shares[hz], "%", LIMIT if hz == 100 else None)
+    yield Figure("100 Hz: a loop that reads and sleeps, share of a core", plain, "%")
+    yield Figure("100 Hz: all of it / the loop", ratios(shares[100], plain), "x")
+
+
+def lateness_of(recorded: Run, hz: int) -> tuple[Any, float]:
+    """Return by how many seconds each read came after its slot, and the share of slots without one, in percent."""
+    table = recorded.table("battery.power")
+    before = table["tick"].to_numpy() - table["t_u"].to_numpy()
+    since = (before - before[0]) / 1e9
+    slots = np.floor(since * hz + 1e-3)
+    return since - slots / hz, 100.0 * (1.0 - len(slots) / (slots[-1] + 1))
+
+
+def loop(root: Path, hz: int, seconds: float) -> float:
+    """What cannot be beaten in Python: the share of a core of reading three files and sleeping, no more."""
+    paths = [root / FOLDER / name for name in TREE]
+    cpu, wall = time.process_time(), time.perf_counter()
+    for slot in range(1, round(seconds * hz) + 1):
+        for path in paths:
+            with path.open("rb", buffering=0) as file:
+                file.read()
+        time.sleep(max(0.0, wall + slot / hz - time.perf_counter()))
+    return 100 * (time.process_time() - cpu) / (time.perf_counter() - wall)
+
+
+def tree(root: Path) -> None:
+    """Write the three files."""
+    folder = root / FOLDER
+    folder.mkdir(parents=True)
+    for name, text in TREE.items():
+        (folder / name).write_text(text)
