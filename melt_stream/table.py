@@ -29,6 +29,7 @@ class Table:
         types = {field.name: field.type for field in source.schema}
         self._stamped = [(name, _integer(types[name].bit_width)) for name in self._stamps]
         self._converts = [(name, converter(column)) for name, column in stream.columns]
+        self._convert_of = dict([*self._stamped, *self._converts])
         self._names = frozenset(name for name, _ in stream.columns)
         self._rows: list[tuple[Any, ...]] = []
         self.last: tuple[int, int] | None = None
@@ -76,10 +77,8 @@ class Table:
     def _array(self, field: pa.Field, values: Any, length: int) -> pa.Array:
         if values is None:
             return pa.nulls(length, field.type)
-        if isinstance(values, np.ndarray):
-            values = values.copy()  # Arrow would share the memory with whoever fills it again
         try:
-            array = pa.array(values, field.type)
+            array = self._stored(field, values)
         except (pa.ArrowException, TypeError, ValueError, OverflowError) as exc:
             raise TypeError(f"{self._where(field.name)}: expected {field.type}, got {exc}") from exc
         if len(array) != length:
@@ -91,6 +90,18 @@ class Table:
                 f"{self._where(field.name)}: expected a number in every row, got {array.null_count} nulls"
             )
         return array
+
+    def _stored(self, field: pa.Field, values: Any) -> pa.Array:
+        if isinstance(values, pa.Array):
+            if values.type != field.type:
+                raise TypeError(f"{values.type}; cast it")
+            return values
+        if isinstance(values, np.ndarray) and values.dtype.kind in _kinds(field.type):
+            # Copied, since Arrow would share the memory with whoever fills it again.
+            return pa.array(values.copy(), field.type)
+        # Arrow would cut 1.5 to 1 in a list for int64, without a word.
+        convert = self._convert_of[field.name]
+        return pa.array([None if value is None else convert(value) for value in values], field.type)
 
     def _unknown(self, values: Mapping[str, Any]) -> TypeError:
         known = [name for name, _ in self.source.stream.columns]
@@ -106,6 +117,13 @@ class Table:
         if isinstance(column, Column):
             return f"{column.type} in {column.unit.code}"
         return f"a number in {column.code}" if isinstance(column, Unit) else column.__name__
+
+
+def _kinds(kind: pa.DataType) -> str:
+    """The kinds of numpy's types that Arrow takes for this one without losing anything unsaid."""
+    if pa.types.is_boolean(kind):
+        return "b"
+    return "iu" if pa.types.is_integer(kind) else "iuf" if pa.types.is_floating(kind) else ""
 
 
 def converter(column: ColumnType) -> Convert:
