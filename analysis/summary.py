@@ -6,14 +6,13 @@ The derived tables of a packed run go in (DESIGN section 4), plain values come o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from melt_stream.analysis.uncertainty import joules_u_of
 from melt_stream.analysis.wording import NOTHING, measured, number, percent, seconds
 
 ORDER = (
@@ -50,7 +49,9 @@ class Row:
     """Of these, covered by samples."""
     joules: float | None
     joules_u: float | None
+    """Of what the rows have in common and what is each row's own (the rule of ``joules_u_of``)."""
     net_joules: float | None
+    net_joules_u: float | None
     mean_w: float | None
     tokens: int | None
     joules_per_token: float | None
@@ -96,7 +97,7 @@ def summarise(run: Derived) -> Summary:
     phases = run.table("phases").to_pylist()
     requests = {r["request"]: r for r in run.table("requests").to_pylist()}
     intervals = _token_seconds(run)
-    factors = run.table("factors")
+    factors = run.table("factors").to_pylist()
     rows = [
         _row(device, phase, name, group, requests, intervals, factors)
         for (device, phase, name), group in _groups(phases).items()
@@ -126,12 +127,12 @@ def table(summary: Summary) -> tuple[list[str], list[list[str]]]:
     return [header for header, _ in keep], [list(cells) for cells in zip(*(c for _, c in keep), strict=True)]
 
 
-_COLUMNS = {
+_COLUMNS: dict[str, Callable[[Row], str]] = {
     "device": lambda row: row.device,
     "phase": lambda row: row.phase if row.name is None else f"{row.phase}: {row.name}",
     "duration": lambda row: seconds(row.duration_s),
     "energy / J": lambda row: measured(row.joules, row.joules_u),
-    "net / J": lambda row: number(row.net_joules),
+    "net / J": lambda row: measured(row.net_joules, row.net_joules_u),
     "mean / W": lambda row: number(row.mean_w),
     "tokens": lambda row: NOTHING if row.tokens is None else f"{row.tokens:,}",
     "J/token": lambda row: measured(row.joules_per_token, row.joules_per_token_u),
@@ -172,21 +173,18 @@ def _row(
     group: list[dict[str, Any]],
     requests: Mapping[int, dict[str, Any]],
     token_seconds: Mapping[int, np.ndarray],
-    factors: pa.Table,
+    factors: Sequence[Mapping[str, Any]],
 ) -> Row:
     mine = [requests[r] for r in sorted({g["request"] for g in group} & requests.keys())]
-    duration = sum(g["stop_ns"] - g["start_ns"] for g in group) / 1e9
+    lasted = _lasted(phase, group)
     covered = _sum(g["seconds"] for g in group)
-    elapsed = (max(g["stop_ns"] for g in group) - min(g["start_ns"] for g in group)) / 1e9
     joules = _sum(g["joules"] for g in group)
-    u = None if joules is None else joules_u_of(group, factors)
-    coverage = None if covered is None or duration <= 0 else min(covered / duration, 1.0)
-    known = joules if coverage is not None and coverage >= ENOUGH else None
+    net = _sum((g["net_joules"] for g in group), all_of_them=True)
+    u = joules_u(group, factors)
+    coverage = _coverage(group)
+    enough = joules is not None and coverage is not None and coverage >= ENOUGH
     tokens = _tokens(phase, group, mine)
-    per_token = known / coverage / tokens if known is not None and coverage and tokens else None
-    per_token_u = (
-        u / coverage / tokens if per_token is not None and u is not None and coverage and tokens else None
-    )
+    per_token = joules / coverage / tokens if enough and joules and coverage and tokens else None
     itl = _itl(phase, mine, token_seconds)
     measured_by = next((g for g in group if g["rail"] is not None), group[0])
     return Row(
@@ -194,19 +192,18 @@ def _row(
         phase=phase,
         name=name,
         requests=len(mine),
-        duration_s=elapsed if phase == "run" else duration,
+        duration_s=lasted,
         seconds=covered,
         joules=joules,
-        joules_u=u,
-        net_joules=_sum((g["net_joules"] for g in group), all_of_them=True),
-        mean_w=known / covered * (duration / elapsed if phase == "run" else 1)
-        if known is not None and covered
-        else None,
+        joules_u=None if joules is None else u,
+        net_joules=net,
+        net_joules_u=None if net is None else joules_u(group, factors, "net_joules"),
+        mean_w=joules / covered if enough and joules is not None and covered else None,
         tokens=tokens,
         joules_per_token=per_token,
-        joules_per_token_u=per_token_u,
+        joules_per_token_u=u / coverage / tokens if per_token is not None and coverage and tokens else None,
         mwh_per_token=None if per_token is None else per_token / JOULES_PER_MWH,
-        tokens_per_s=tokens / duration if tokens and duration > 0 else None,
+        tokens_per_s=tokens / lasted if tokens and lasted > 0 else None,
         ttft_s=_median(r["ttft_s"] for r in mine) if phase in ("prefill", "request") else None,
         itl_p50_s=itl[0],
         itl_p95_s=itl[1],
@@ -218,6 +215,52 @@ def _row(
         boundary=measured_by["boundary"],
         estimated=any(g["estimated"] for g in group),
     )
+
+
+def joules_u(
+    rows: Sequence[Mapping[str, Any]], factors: Sequence[Mapping[str, Any]], of: str = "joules"
+) -> float:
+    """Standard uncertainty of the sum of ``of`` over derived rows, in J: the macro ``joules_u_of`` of the views.
+
+    What rows have in common adds up before it is squared, by the factor's name; ``joules_var`` adds up as it is.
+    """
+    per = {"1": of, "W": "seconds", "s": "joules_per_clock"}
+    shared: dict[str, float] = {}
+    for factor in factors:
+        if factor["u"] is None or factor["applies"] not in (of, "both"):
+            continue
+        total = math.fsum(row[per[factor["unit"]]] or 0.0 for row in rows if _applies(factor, row))
+        shared[factor["factor"]] = shared.get(factor["factor"], 0.0) + factor["u"] * total
+    own = math.fsum(row["joules_var"] or 0.0 for row in rows)
+    return math.sqrt(math.fsum(part * part for part in shared.values()) + own)
+
+
+def _applies(factor: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    same = all(factor[k] is None or factor[k] == row[k] for k in ("device", "sensor", "rail"))
+    return same and factor["request"] in (None, row["request"])
+
+
+def _lasted(phase: str, group: Sequence[Mapping[str, Any]]) -> float:
+    """Seconds from start to stop; of the whole run what elapsed, of idle time only what is in no other phase."""
+    if phase == "run":
+        return float(max(g["stop_ns"] for g in group) - min(g["start_ns"] for g in group)) / 1e9
+    if phase == "idle":
+        return math.fsum(_own_seconds(g) for g in group)
+    return math.fsum(_span(g) for g in group)
+
+
+def _coverage(group: Sequence[Mapping[str, Any]]) -> float | None:
+    """Covered seconds by all seconds, both shared among phases that overlap."""
+    of = math.fsum(_own_seconds(g) for g in group)
+    return min(math.fsum(g["seconds"] or 0.0 for g in group) / of, 1.0) if of > 0 else None
+
+
+def _own_seconds(row: Mapping[str, Any]) -> float:
+    return float(row["seconds"] / row["coverage"]) if row["seconds"] and row["coverage"] else _span(row)
+
+
+def _span(row: Mapping[str, Any]) -> float:
+    return float(row["stop_ns"] - row["start_ns"]) / 1e9
 
 
 def _tokens(phase: str, group: list[dict[str, Any]], mine: list[dict[str, Any]]) -> int | None:
@@ -242,13 +285,13 @@ def _itl(phase: str, mine: list[dict[str, Any]], token_seconds: Mapping[int, np.
 
 
 def _token_seconds(run: Derived) -> dict[int, np.ndarray]:
-    """The time from each token to the one before it, by request."""
-    tokens = run.table("tokens", ["request", "index", "start_ns", "stop_ns"])
-    request, index, start, stop = (tokens[c].to_numpy() for c in tokens.column_names)
+    """Time per token after the first, by request; the tokens of one step share its time."""
+    tokens = run.table("tokens", ["request", "index", "start_ns", "stop_ns", "count"])
+    request, index, start, stop, count = (tokens[c].to_numpy() for c in tokens.column_names)
     order = np.lexsort((index, request))
     order = order[index[order] > 0]
     parts = np.split(order, np.flatnonzero(np.diff(request[order])) + 1)
-    return {int(request[mine[0]]): (stop - start)[mine] / 1e9 for mine in parts if len(mine)}
+    return {int(request[mine[0]]): ((stop - start) / count)[mine] / 1e9 for mine in parts if len(mine)}
 
 
 def _sum(values: Iterable[float | None], *, all_of_them: bool = False) -> float | None:
@@ -308,7 +351,7 @@ def _energy_notes(device: str, rows: list[Row]) -> list[str]:
     if gaps := [row.phase for row in rows if row.coverage is not None and row.coverage < ENOUGH]:
         below = ", ".join(dict.fromkeys(gaps))
         notes.append(
-            f"Partial: less than {ENOUGH:.0%} of {below} was covered by samples, so no J/token and mean W are given; "
+            f"Partial: less than 99 % of {below} was covered by samples, so no J/token and mean W are given; "
             "joules are what was measured."
         )
     return notes

@@ -34,6 +34,7 @@ class Story:
     boundary: str = "board"
     estimated: bool = False
     powered: bool = True
+    gap: tuple[int, int] | None = GAP_NS
     model: str = "SmolLM2-135M-Instruct Q4_1"
     words: tuple[str, ...] = ("The", " energy", " of", " a", " token", ",")
     phases: list[dict[str, Any]] = field(default_factory=list)
@@ -42,7 +43,7 @@ class Story:
 
     def energy(self, start_ns: int, stop_ns: int, watts: float) -> dict[str, Any]:
         """The shared energy columns, with what lies in the gap left out."""
-        lost = max(0, min(stop_ns, GAP_NS[1]) - max(start_ns, GAP_NS[0]))
+        lost = max(0, min(stop_ns, self.gap[1]) - max(start_ns, self.gap[0])) if self.gap else 0
         seconds = (stop_ns - start_ns - lost) / 1e9
         if not self.powered or (stop_ns > start_ns and seconds <= 0):
             return {"quality": "missing", "flags": [], "coverage": 0.0, "seconds": 0.0}
@@ -109,6 +110,7 @@ class Story:
             "output_tokens": output, "ttft_s": (first - sent_ms + 1) / 1e3, "itl_p50_s": float(np.quantile(gaps, 0.5)),
             "itl_p95_s": float(np.quantile(gaps, 0.95)), "prefill_tokens_per_s": 100.0,
             "decode_tokens_per_s": 1 / float(gaps.mean()), "finish": "stop", "error": None, "partial": False,
+            "warmup": False, "times": "device", **self.place,
             **self.energy(int(sent_ms * MS), int(ends[-1] * MS), 6.5),
         })  # fmt: skip
 
@@ -131,7 +133,7 @@ def watts(t_ns: np.ndarray, told: Story, seed: int = 1) -> np.ndarray:
     power = np.full(len(t_ns), WATTS["idle"])
     for phase in told.phases:
         inside = (t_ns >= phase["start_ns"]) & (t_ns < phase["stop_ns"])
-        power[inside] = np.maximum(power[inside], WATTS[phase["phase"]])
+        power[inside] = np.maximum(power[inside], WATTS.get(phase["phase"], WATTS["idle"]))
     decode = power == WATTS["decode"]
     power[decode] += 0.5 * np.sin(t_ns[decode] / (30 * MS) * 2 * np.pi)
     return power + np.random.default_rng(seed).normal(0, 0.12, len(t_ns))
@@ -163,7 +165,8 @@ def _stream(columns: dict[str, Any], units: dict[str, str], **facts: str) -> pa.
 def gauge(told: Story, hz: float, seconds: float) -> pa.Table:
     """The meter: rows at ``hz`` without those in the gap."""
     t_ns = (np.arange(int(hz * seconds)) * (1e9 / hz)).astype(np.int64)
-    t_ns = t_ns[(t_ns < GAP_NS[0]) | (t_ns >= GAP_NS[1])]
+    if told.gap:
+        t_ns = t_ns[(t_ns < told.gap[0]) | (t_ns >= told.gap[1])]
     power = watts(t_ns, told)
     steps = np.diff(t_ns, prepend=t_ns[0])
     steps[steps > 3e9 / hz] = 0
@@ -207,10 +210,10 @@ def _others(told: Story, seconds: float) -> dict[str, pa.Table]:
 def _derived(told: Story, extra: dict[str, list[dict[str, Any]]]) -> dict[str, pa.Table]:
     rows: dict[str, list[dict[str, Any]]] = {
         "phases": told.phases, "requests": told.requests, "tokens": told.tokens,
-        "gaps": [{"run": "", "instance": "meter", "stream": "power", "start_ns": GAP_NS[0], "stop_ns": GAP_NS[1],
-                  "lost_rows": None, "reason": "unreadable: the meter did not answer"}],
+        "gaps": [{"run": "", "instance": "meter", "stream": "power", "start_ns": told.gap[0], "stop_ns": told.gap[1],
+                  "lost_rows": None, "reason": "unreadable: the meter did not answer"}] if told.gap else [],
         "factors": [{"run": "", "factor": "meter gain", "kind": "gain", "device": told.device, "rail": told.rail,
-                     "u": U, "unit": "1", "shape": "normal", "source": "data sheet"}] if told.powered else [],
+                     "sensor": told.sensor, "applies": "both", "u": U, "unit": "1", "shape": "normal", "source": "data sheet"}] if told.powered else [],
         "clocks": [{"run": "", "clock": "llama.server", "epoch": 1, "kind": "arrival", "readings": 64, "bound_ns": 80_000}],
         **extra,
     }  # fmt: skip

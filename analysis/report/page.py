@@ -147,7 +147,7 @@ def _rest(of: Material) -> str:
         (
             "requests",
             "Requests",
-            tables.requests_table(t["requests"], t["phases"]) if len(t["requests"]) else "",
+            tables.requests_table(t["requests"]) if len(t["requests"]) else "",
         ),
         ("oracles", "Official results", tables.oracles_table(t["oracles"]) if len(t["oracles"]) else ""),
         (

@@ -82,34 +82,25 @@ def _times(row: summary.Row) -> str:
     return f"inter-token {seconds(row.itl_p50_s)} (median), {seconds(row.itl_p95_s)} (95th percentile)"
 
 
-def requests_table(of: pa.Table, phases: pa.Table) -> str:
+def requests_table(of: pa.Table) -> str:
     """One row a request; its energy is of the device's account."""
-    where = {
-        p["request"]: p for p in phases.to_pylist() if p["request"] is not None and p["boundary"] is not None
-    }
     headers = (
-        "request", "model", "input tokens", "cached", "output tokens", "energy / J", "boundary", "TTFT", "prefill tokens/s",
-        "decode tokens/s", "ITL p50", "ITL p95", "coverage", "quality", "end",
+        "request", "model", "input tokens", "cached", "output tokens", "energy / J", "boundary", "TTFT",
+        "prefill tokens/s", "decode tokens/s", "ITL p50", "ITL p95", "coverage", "quality", "end",
     )  # fmt: skip
-    rows = of.slice(0, ROWS).to_pylist()
-    return table(
-        "Requests, in the order in which they were sent",
-        headers,
-        map(_request, rows, [where] * len(rows)),
-        of=len(of),
-    )
+    rows = map(_request, of.slice(0, ROWS).to_pylist())
+    return table("Requests, in the order in which they were sent", headers, rows, of=len(of))
 
 
-def _request(r: Mapping[str, Any], where: Mapping[int, Mapping[str, Any]]) -> list[object]:
-    by = where.get(r["request"])
-    boundary = None if by is None else by["boundary"] + (", estimated" if by["estimated"] else "")
-    flags = [*filter(None, [r["quality"]]), *(r["flags"] or ())] + (["partial"] if r["partial"] else [])
-    name = f"{r['request']}" + (f": {r['name']}" if r["name"] else "")
+def _request(r: Mapping[str, Any]) -> list[object]:
+    boundary = f"{r['boundary']}, estimated" if r["boundary"] and r["estimated"] else r["boundary"]
+    quality = [r["quality"], *(r["flags"] or ()), "partial" if r["partial"] else None]
+    name = f"{r['request']}" + (f": {r['name']}" if r["name"] else "") + (" (warm-up)" if r["warmup"] else "")
     return [
         name, r["model"], _count(r["prompt_tokens"]), _count(r["cached_tokens"]), _count(r["output_tokens"]),
         measured(r["joules"], r["joules_u"]), boundary, seconds(r["ttft_s"]), number(r["prefill_tokens_per_s"]),
         number(r["decode_tokens_per_s"]), seconds(r["itl_p50_s"]), seconds(r["itl_p95_s"]), percent(r["coverage"]),
-        ", ".join(dict.fromkeys(flags)), r["error"] or r["finish"],
+        ", ".join(dict.fromkeys(filter(None, quality))), r["error"] or r["finish"],
     ]  # fmt: skip
 
 

@@ -45,12 +45,12 @@ def _token_energy(tokens: pa.Table) -> dict[int, tuple[Floats, Floats, Floats, b
 
     Token 0 is left out: it has no joules of its own.
     """
-    columns = ["request", "index", "count", "coverage", "joules", "joules_u"]
-    request, index, count, coverage, joules, u = (
+    columns = ["request", "index", "coverage", "joules", "joules_u"]
+    request, index, coverage, joules, u = (
         tokens[c].to_numpy(zero_copy_only=False).astype(np.float64) for c in columns
     )
     estimated = np.array([bool(e) for e in tokens["estimated"].to_pylist()], bool)
-    share = np.maximum(np.nan_to_num(count, nan=1.0), 1.0) * np.where(coverage >= ENOUGH, coverage, np.nan)
+    share = np.where(coverage >= ENOUGH, coverage, np.nan)
     order = np.lexsort((index, request))
     order = order[index[order] > 0]
     found = {}
