@@ -25,6 +25,16 @@ LEAST_WATTS, MOST_WATTS = 0.1, 60.0
 """What a machine that runs a model draws: below the first in uA, and within both in mA, a gauge counts mA."""
 
 
+CURRENT = Stream(
+    "battery", rail=str, status=str, plugged=bool, volts=V, amps=A, capacity=PERCENT, reported=int
+)
+"""Gauges that give a current; volts x amps is the power."""
+POWER = Stream(
+    "battery_power", rail=str, status=str, plugged=bool, watts=W, voltage=V, capacity=PERCENT, reported=int
+)
+"""Gauges that give a power only."""
+
+
 class Reading(NamedTuple):
     """A gauge's numbers as they are."""
 
@@ -36,10 +46,10 @@ class Reading(NamedTuple):
 
 @dataclass
 class Battery(FileSensor):
-    """Discharge of every battery: V and A where the gauge gives a current, else W.
+    """Discharge of every battery: V and A where the gauge gives a current, else W, a stream each.
 
-    While a battery charges, is full, or stands beside a plugged supply, its current says nothing of the load: watts
-    and amps are null then. They are positive while it discharges, whatever sign the gauge gives; ``reported`` keeps
+    While a battery charges, is full, or stands beside a plugged supply, its current says nothing of the load: amps
+    and watts are null then. They are positive while it discharges, whatever sign the gauge gives; ``reported`` keeps
     the gauge's own number. A gauge stuck at 0 measures nothing either.
     """
 
@@ -51,17 +61,7 @@ class Battery(FileSensor):
     hz: Annotated[float, Gt(0), Le(20_000)] = 2.0
     """Reads a second; gauges refresh every 0.25 to 30 s."""
 
-    stream = Stream(
-        "battery",
-        rail=str,
-        status=str,
-        plugged=bool,
-        watts=W,
-        volts=V,
-        amps=A,
-        capacity=PERCENT,
-        reported=int,
-    )
+    stream = CURRENT
     _units: dict[str, GaugeUnit] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def files(self, find: Find) -> Mapping[str, str]:
@@ -71,7 +71,7 @@ class Battery(FileSensor):
             for path in paths
         }
 
-    def parse(self, files: Files) -> list[Row]:
+    def parse(self, files: Files) -> list[tuple[Stream, Row]]:
         names = batteries(files)
         if not names:
             raise DeviceError(
@@ -82,18 +82,20 @@ class Battery(FileSensor):
             raise Transient(f"battery: no gauge of {names} could be read: {files.unreadable[:1]}")
         return rows
 
-    def _row(self, name: str, got: Reading, files: Files) -> Row:
+    def _row(self, name: str, got: Reading, files: Files) -> tuple[Stream, Row]:
         status, plugged = text(files, f"{name}/status"), _plugged(files)
+        measures = status == "Discharging" and (self.ignore_plugged or not plugged) and got.number != 0
+        size = self._size(name, got) if measures else None
         row: Row = {
-            "rail": name, "status": status, "plugged": plugged, "volts": got.volts,
+            "rail": name, "status": status, "plugged": plugged,
             "capacity": files.number(f"{name}/capacity"), "reported": got.number,
         }  # fmt: skip
-        if status != "Discharging" or (plugged and not self.ignore_plugged) or not got.number:
-            return row
-        size = abs(got.number) * (1e-3 if self._unit(name, got) == "milli" else 1e-6)
         if got.is_power:
-            return row | {"watts": size}
-        return row | {"amps": size, "watts": None if got.volts is None else size * got.volts}
+            return POWER, {**row, "watts": size, "voltage": got.volts}
+        return CURRENT, {**row, "amps": size, "volts": got.volts}
+
+    def _size(self, name: str, got: Reading) -> float:
+        return abs(got.number) * (1e-3 if self._unit(name, got) == "milli" else 1e-6)
 
     def _unit(self, name: str, got: Reading) -> GaugeUnit:
         if name not in self._units:
@@ -102,22 +104,28 @@ class Battery(FileSensor):
 
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
         source = "fuel gauge; its data sheet, where the chip is known"
-        names = batteries(self.first) if self.first else []
-        return [
-            (self.stream, Rail(name, "battery", "gauge", instrument="gauge", source=source)) for name in names
-        ]
+        for name, reading in self._first().items():
+            stream = POWER if reading.is_power else CURRENT
+            yield stream, Rail(name, "battery", "gauge", instrument="gauge", source=source)
+
+    def _first(self) -> dict[str, Reading]:
+        files = self.first
+        if files is None:
+            return {}
+        return {name: reading for name in batteries(files) if (reading := _reading(name, files))}
 
     def facts(self) -> Mapping[str, Any]:
-        names = batteries(self.first) if self.first else []
         how = "by size of the first discharging reading" if self.unit == "auto" else "configured"
-        return {
-            "battery_gauges": {
-                name: {"unit": self._units.get(name, "not known before it discharges"), "decided": how,
-                       "reads": "power_now" if reading.is_power else "current_now", "first": reading.number,
-                       "first_status": text(self.first, f"{name}/status")}
-                for name in names if self.first and (reading := _reading(name, self.first))
+        gauges = {
+            name: {
+                "unit": self._units.get(name, "not known before it discharges"),
+                "decided": how,
+                "reads": "power_now" if reading.is_power else "current_now",
+                "first": reading.number,
             }
-        }  # fmt: skip
+            for name, reading in self._first().items()
+        }
+        return {"battery_gauges": gauges}
 
     def check(self) -> Health:
         there = health(
@@ -126,17 +134,13 @@ class Battery(FileSensor):
         if not there.ok:
             return there
         files = read_files(self.root, self.files(finder(self.root)))
-        names = [name for name in batteries(files) if _reading(name, files)]
-        if not names:
+        rows = [self._row(name, got, files)[1] for name in batteries(files) if (got := _reading(name, files))]
+        if not rows:
             return Health(
                 False, f"no battery with a readable gauge among {parts(files, 'type')}", "a laptop or a phone"
             )
-        states = ", ".join(f"{name} {text(files, f'{name}/status')}" for name in names)
-        if all(
-            self._row(name, reading, files).get("watts") is None
-            for name in names
-            if (reading := _reading(name, files))
-        ):
+        states = ", ".join(f"{row['rail']} {row['status']}" for row in rows)
+        if all(row.get("amps", row.get("watts")) is None for row in rows):
             return Health(False, f"{states}: measures nothing of the load", "unplug the charger")
         return Health(True, states)
 

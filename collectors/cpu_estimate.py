@@ -46,15 +46,19 @@ class CpuEstimate(FileSensor):
     def files(self, find: Find) -> Mapping[str, str]:
         return {"stat": "proc/stat"} if find("proc/stat") else {}
 
-    def parse(self, files: Files) -> list[Row]:
-        last, self._last = self._last, cores(files["stat"])
-        both = [shares(last[cpu], now) for cpu, now in self._last.items() if cpu in last]
-        known = [share.busy for share in both if share]
-        if not known:  # the first sample, or faster than the kernel counts
-            return []
-        idle = IDLE_WATTS * len(self._last) if self.idle_watts is None else self.idle_watts
+    def parse(self, files: Files) -> Row:
+        now = cores(files["stat"])
+        both = [shares(self._last[cpu], ticks) for cpu, ticks in now.items() if cpu in self._last]
+        busy = [share.busy for share in both if share]
+        if (
+            not busy
+        ):  # the first sample, or the kernel has not counted since: the next one covers this time too
+            self._last = self._last or now
+            return {"watts": None}
+        self._last = now
+        idle = IDLE_WATTS * len(now) if self.idle_watts is None else self.idle_watts
         # A core of which no jiffy is known is taken to be as busy as the others.
-        return [{"watts": idle + self.core_watts * sum(known) * len(self._last) / len(known)}]
+        return {"watts": idle + self.core_watts * sum(busy) * len(now) / len(busy)}
 
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
         rail = Rail(

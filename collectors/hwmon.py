@@ -95,7 +95,8 @@ class Hwmon(FileSensor):
         return rows
 
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
-        return [(channel.stream, channel.rail) for channel in self._channels]
+        # A channel that cannot be read is no rail: the account must not wait for one.
+        return [(c.stream, c.rail) for c in self._channels if self.first and _values(c, self.first)]
 
     def check(self) -> Health:
         there = health(

@@ -73,6 +73,10 @@ class Nvml(Poller):
     _never: set[tuple[Any, ...]] = field(default_factory=set, init=False, repr=False, compare=False)
     _seen: set[tuple[Stream, str]] = field(default_factory=set, init=False, repr=False, compare=False)
 
+    def prepare(self) -> None:
+        """Import the library, before anything is measured."""
+        _load(self.library)
+
     async def collect(self, out: Outlet) -> None:
         try:
             await super().collect(out)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -11,27 +10,20 @@ from typing import Any
 import trio
 
 from melt_stream.outlet import Hub
+from melt_stream.testing import FakeTree
 
 Rows = dict[str, list[dict[str, Any]]]
 
 
 def plant(root: Path, tree: Mapping[str, str]) -> str:
-    """Write the files below ``root``; return it as a collector's ``root``."""
-    for name, text in tree.items():
-        path = root / name
-        if path.is_dir():
-            shutil.rmtree(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(f"{text}\n")
-    return str(root)
+    """Write the files below ``root``, beside those that are there; return it as a collector's ``root``."""
+    return str(FakeTree(root, tree).root)
 
 
 def spoil(root: str | Path, *names: str) -> None:
-    """Make files unreadable, for root too: a folder stands in the place of each."""
+    """Make files unreadable."""
     for name in names:
-        path = Path(root, name)
-        path.unlink(missing_ok=True)
-        path.mkdir()
+        FakeTree(Path(root)).make_unreadable(name)
 
 
 async def collect(

@@ -135,3 +135,11 @@ async def test_a_chip_that_goes_and_comes_back_under_another_number(tmp_path, au
     rows = await collect(Hwmon(root=root), 3, {1.05: gone.unlink, 2.05: lambda: plant(tmp_path, later)})
     assert {(r["rail"], r["watts"]) for r in rows["x.power"]} == {("a-power1", 1.0), ("a-power1", 3.0)}
     assert len(rows["run.gaps"]) == 1
+
+
+async def test_a_channel_that_cannot_be_read_is_no_rail(tmp_path, autojump_clock):
+    tree = chips({"name": "a", "power1_input": "1000000", "power2_input": "0"})
+    root = plant(tmp_path, tree)
+    spoil(root, f"{HWMON}/hwmon0/power1_input")
+    rows = await collect(Hwmon(root=root), 0.5)
+    assert list(rails(rows)) == ["a-power2"]
