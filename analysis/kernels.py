@@ -1,0 +1,191 @@
+"""Hot loops, and nothing else: numpy arrays in, numpy arrays out, each with a slow twin in ``tests/naive.py``.
+
+Power is a list of pieces: piece i runs from ``left[i]`` to ``right[i]`` (int64, never decreasing, never
+overlapping) and goes linearly from ``p0[i]`` to ``p1[i]``. A piece longer than ``limit`` or with a power that is not
+a number measured nothing, nor did the time between pieces. Positions (edges) are float64 and count from ``base``,
+which is taken off the int64 first: 2**53 ns are 104 days. Energies are in watt x position units.
+
+Arrays come as :func:`fixed` returns them, so that every kernel is compiled for one set of types only.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numba import njit
+
+Array = np.ndarray[Any, Any]
+
+kernel = njit(cache=True, nogil=True, error_model="numpy")
+
+
+def fixed(values: Any, kind: type) -> Array:
+    """Return a read-only, contiguous view (or copy) of ``kind``: memory maps, Arrow buffers and arrays look alike."""
+    view = np.ascontiguousarray(values, kind).view(np.ndarray)
+    view = view[:]
+    view.flags.writeable = False
+    return view
+
+
+@kernel
+def sweep(
+    left: Array, right: Array, p0: Array, p1: Array, limit: float, rate: Array, base: int, edges: Array
+) -> tuple[Array, Array, Array, Array, Array, Array]:
+    """Walk once over the pieces and the sorted ``edges``; for each interval between two edges return its
+    energy, covered length, variance (``rate`` per length; empty: none), pieces that end in it, and the power just
+    after its start and just before its stop (0 where nothing is measured).
+
+    Each interval is summed from zero on its own: a token of 0.1 J keeps all its digits after 1 MJ. Measured with
+    10 M samples and 1 M intervals: 4 times as fast as a running sum with two binary searches an interval in numpy.
+    """
+    count, n, with_rate = len(edges) - 1, len(left), len(rate) > 0
+    energy, covered, variance = np.zeros(count), np.zeros(count), np.zeros(count)
+    ends, after, before = np.zeros(count, np.int64), np.zeros(count), np.zeros(count)
+    i = 0
+    for k in range(count):
+        a, b = edges[k], edges[k + 1]
+        e, c, v, whole, p_a, p_b = 0.0, 0.0, 0.0, 0, 0.0, 0.0
+        while i < n and right[i] - base <= a:
+            i += 1
+        while i < n:
+            x, y = float(left[i] - base), float(right[i] - base)
+            if x >= b:
+                break
+            q0, q1 = p0[i], p1[i]
+            total = q0 + q1
+            if 0.0 < y - x <= limit and total - total == 0.0:  # false for NaN and infinities
+                if x >= a and y <= b:
+                    w = y - x
+                    e += 0.5 * total * w
+                    if x == a:
+                        p_a = q0
+                    if y == b:
+                        p_b = q1
+                else:
+                    lo, hi = max(x, a), min(y, b)
+                    w, slope = hi - lo, (q1 - q0) / (y - x)
+                    q_lo, q_hi = q0 + slope * (lo - x), q1 - slope * (y - hi)
+                    e += 0.5 * (q_lo + q_hi) * w
+                    if lo == a:
+                        p_a = q_lo
+                    if hi == b:
+                        p_b = q_hi
+                c += w
+                if with_rate:
+                    v += rate[i] * w
+            if y > b:
+                break
+            whole += 1
+            i += 1
+        energy[k], covered[k], variance[k], ends[k], after[k], before[k] = e, c, v, whole, p_a, p_b
+    return energy, covered, variance, ends, after, before
+
+
+@kernel
+def prefix(values: Array) -> tuple[Array, Array]:
+    """Running sums with what rounding lost beside them (TwoSum): differences of them telescope to 1e-30."""
+    high, low = np.zeros(len(values) + 1), np.zeros(len(values) + 1)
+    s, t = 0.0, 0.0
+    for k in range(len(values)):
+        x = values[k]
+        new = s + x
+        z = new - s
+        t += (s - (new - z)) + (x - z)
+        s = new
+        high[k + 1], low[k + 1] = s, t
+    return high, low
+
+
+@kernel
+def _first_after(right: Array, base: int, x: float) -> int:
+    """Index of the first piece that ends after ``x``."""
+    lo, hi = 0, len(right)
+    while lo < hi:
+        mid = (lo + hi) // 2
+        if right[mid] - base > x:
+            hi = mid
+        else:
+            lo = mid + 1
+    return lo
+
+
+@kernel
+def _piece(
+    left: Array, right: Array, p0: Array, p1: Array, limit: float, base: int, i: int, x: float
+) -> tuple[float, float, float]:
+    """Power and slope at ``x``, which is before the end of piece ``i`` and not before that of piece i - 1;
+    and where that stops being so."""
+    if i >= len(left):
+        return 0.0, 0.0, np.inf
+    start, stop = float(left[i] - base), float(right[i] - base)
+    if x < start:
+        return 0.0, 0.0, start
+    total = p0[i] + p1[i]
+    if not stop - start <= limit or total - total != 0.0:
+        return 0.0, 0.0, stop
+    slope = (p1[i] - p0[i]) / (stop - start)
+    return p0[i] + slope * (x - start), slope, stop
+
+
+@kernel
+def extremes(
+    left: Array, right: Array, p0: Array, p1: Array, limit: float, base: int,
+    edges: Array, weights: Array, first: Array, low: Array, high: Array,
+) -> tuple[Array, Array]:
+    """For each row return the least and the most of sum_m weights[m] x (J(edges[m] + d) - J(edges[m])), d in [low, high].
+
+    J is the running energy; row r has the edges first[r] .. first[r + 1]; low <= 0 <= high. Between the points where
+    an edge passes from piece to piece the sum is a parabola of d: its ends and its vertex are looked at, so a peak
+    that loses on both sides is seen. An interval from a to b with weights (-1, +1) gives what shifting it changes.
+    """
+    rows = len(low)
+    least, most = np.zeros(rows), np.zeros(rows)
+    widest = 0
+    for r in range(rows):
+        widest = max(widest, first[r + 1] - first[r])
+    at = np.zeros(widest, np.int64)
+    for r in range(rows):
+        begin, count = first[r], first[r + 1] - first[r]
+        for way in range(2):  # down to low, then up to high: both start from d = 0, where the sum is 0
+            reach = high[r] if way else -low[r]
+            sign = 1.0 if way else -1.0
+            for m in range(count):
+                at[m] = _first_after(right, base, edges[begin + m])
+            d, f = 0.0, 0.0
+            while d < reach:
+                step, slope, bend, floor = reach - d, 0.0, 0.0, 1e-9 + 1e-15 * d
+                for m in range(count):
+                    x = edges[begin + m] + sign * d
+                    if way:
+                        while at[m] < len(right) and right[at[m]] - base <= x:
+                            at[m] += 1
+                        p, s, stop = _piece(left, right, p0, p1, limit, base, at[m], x)
+                    else:
+                        p, s, stop = _piece_below(left, right, p0, p1, limit, base, at, m, x)
+                    slope += weights[begin + m] * p * sign
+                    bend += weights[begin + m] * s
+                    step = min(step, abs(stop - x))
+                    floor = max(floor, 1e-15 * abs(x))
+                step = min(max(step, floor), reach - d)  # below that, positions have no digits left
+                if bend != 0.0 and 0.0 < -slope / bend < step:
+                    vertex = f - 0.5 * slope * slope / bend
+                    least[r], most[r] = min(least[r], vertex), max(most[r], vertex)
+                f += slope * step + 0.5 * bend * step * step
+                d += step
+                least[r], most[r] = min(least[r], f), max(most[r], f)
+    return least, most
+
+
+@kernel
+def _piece_below(
+    left: Array, right: Array, p0: Array, p1: Array, limit: float, base: int, at: Array, m: int, x: float
+) -> tuple[float, float, float]:
+    """As :func:`_piece`, for walking down: power just before ``x``; ``at[m]`` follows."""
+    while at[m] > 0 and right[at[m] - 1] - base >= x:
+        at[m] -= 1
+    i = at[m]
+    if i < len(left) and left[i] - base < x:  # within piece i
+        p, s, _ = _piece(left, right, p0, p1, limit, base, i, x)
+        return p, s, float(left[i] - base)
+    return 0.0, 0.0, float(right[i - 1] - base) if i > 0 else -np.inf
