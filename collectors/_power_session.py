@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -106,17 +105,21 @@ def server_readings(clock: Clock, client: Side, server: Side, base: int) -> list
     """Return what the exchanges say of the server's clock; ``base`` (ns since 1970) is 0 on both axes.
 
     An exchange answered within a second is a round trip. Of a longer one the command was received after it was sent,
-    and the reply sent before it was received; what lay between was work. Both hosts ask an NTP server before each
-    ``time`` command, and may step their clocks then: where the readings prove that they did, the epoch rises.
+    and the reply sent before it was received; what lay between was work. Both hosts are set by NTP before each run,
+    and may step then: where an exchange proves that they did, the epoch rises.
     """
     readings: list[Reading] = []
-    epoch = 0
-    for part in _between_syncs(client, server):
-        new = list(_exchange_readings(clock, part, tick_width(server), base, epoch))
-        current = [reading for reading in readings if reading.epoch == epoch]
-        if current and not consistent(current + new):
-            epoch += 1
-            new = [replace(reading, epoch=epoch) for reading in new]
+    current: list[Reading] = []
+    width = tick_width(server)
+    for asked, served in zip(client.exchanges, server.exchanges, strict=False):
+        if asked.command != served.command:
+            break
+        epoch = current[-1].epoch if current else 0
+        new = list(_exchange_readings(clock, asked, served, width, base, epoch))
+        if current and not consistent(current, new):
+            new = [replace(reading, epoch=epoch + 1) for reading in new]
+            current = []
+        current += new
         readings += new
     return readings
 
@@ -127,45 +130,39 @@ def epoch_at(readings: list[Reading], tick: int) -> int:
     return max(begun, default=0)
 
 
-def consistent(readings: list[Reading]) -> bool:
-    """Tell whether one clock that runs within its ``rho_ppm`` of the host's can have shown all of them."""
-    rho = max((reading.clock.rho_ppm for reading in readings), default=0.0) * 1e-6
-    lows = [(r.not_before - r.tick - r.resolution, r.tick) for r in readings if r.not_before is not None]
-    highs = [(r.not_after - r.tick, r.tick) for r in readings if r.not_after is not None]
+def consistent(old: list[Reading], new: list[Reading]) -> bool:
+    """Tell whether one clock that runs within its ``rho_ppm`` of the host's can have shown both."""
+    rho = max(reading.clock.rho_ppm for reading in [*old, *new]) * 1e-6
+    return _in_order(old, new, rho) and _in_order(new, old, rho)
+
+
+def _in_order(some: list[Reading], others: list[Reading], rho: float) -> bool:
+    """Tell whether no lower limit of ``some`` lies above an upper limit of ``others``."""
+    lows = [(r.not_before - r.tick - r.resolution, r.tick) for r in some if r.not_before is not None]
+    highs = [(r.not_after - r.tick, r.tick) for r in others if r.not_after is not None]
     return all(low - high <= rho * abs(t - u) for low, t in lows for high, u in highs)
 
 
-def _between_syncs(client: Side, server: Side) -> list[list[tuple[Exchange, Exchange]]]:
-    parts: list[list[tuple[Exchange, Exchange]]] = [[]]
-    for asked, served in zip(client.exchanges, server.exchanges, strict=False):
-        if asked.command != served.command:
-            break
-        if asked.command == "time":
-            parts.append([])
-        parts[-1].append((asked, served))
-    return parts
-
-
 def _exchange_readings(
-    clock: Clock, part: list[tuple[Exchange, Exchange]], width: int, base: int, epoch: int
+    clock: Clock, asked: Exchange, served: Exchange, width: int, base: int, epoch: int
 ) -> Iterator[Reading]:
-    for asked, served in part:
-        low, high = asked.sent - base, asked.answered - base
-        if high - low < _QUICK_NS:
-            for stamp in sorted({served.sent, served.answered}):
-                yield Reading(clock, stamp - base, width, low, high, epoch)
-        else:
-            yield Reading(clock, served.sent - base, width, low, None, epoch, "cause")
-            yield Reading(clock, served.answered - base, width, None, high, epoch, "arrival")
+    low, high = asked.sent - base, asked.answered - base
+    if high - low < _QUICK_NS:
+        for stamp in sorted({served.sent, served.answered}):
+            yield Reading(clock, stamp - base, width, low, high, epoch)
+    else:
+        yield Reading(clock, served.sent - base, width, low, None, epoch, "cause")
+        yield Reading(clock, served.answered - base, width, None, high, epoch, "arrival")
 
 
 def tick_width(server: Side) -> int:
-    """Return the step of the server's clock, ns: 15.625 ms where Windows shows it so, 1 us elsewhere, 0 if unknown."""
-    if "OS=" not in server.meter:
-        return 0
-    stamps = sorted({stamp for exchange in server.exchanges for stamp in exchange[1:]})
-    coarse = all(after - before > WINDOWS_TICK_NS // 2 for before, after in pairwise(stamps))
-    return WINDOWS_TICK_NS if "OS=Windows" in server.meter and coarse else 1000
+    """Return the step of the server's clock, ns.
+
+    A clock that shows a command's arrival and its reply at the same 100 ns is Windows' coarse one; its step may be
+    finer at times, but that is never known.
+    """
+    coarse = any(exchange.sent == exchange.answered for exchange in server.exchanges)
+    return WINDOWS_TICK_NS if coarse else 1000
 
 
 def nearest_zone(local: int, utc: int) -> int:
