@@ -158,11 +158,14 @@ def _t_ns(spilled: Spilled, batch: pa.RecordBatch, maps: Maps, start_ns: int) ->
     if spilled.clock == _HOST:
         return pa.array(ticks - start_ns)
     epochs = batch.column("epoch").to_numpy()
-    t_ns = np.empty(len(ticks), np.int64)
+    t_ns, placed = np.zeros(len(ticks), np.int64), np.ones(len(ticks), bool)
     for epoch in np.unique(epochs):
         mine = epochs == epoch
-        t_ns[mine] = maps.to_host(spilled.clock, int(epoch), ticks[mine]) - start_ns
-    return pa.array(t_ns)
+        if (host_ns := maps.to_host(spilled.clock, int(epoch), ticks[mine])) is None:
+            placed[mine] = False  # nothing ties this clock to the host's
+        else:
+            t_ns[mine] = host_ns - start_ns
+    return pa.array(t_ns, mask=~placed)
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -53,7 +54,10 @@ class Spilled:
 
 
 class Numbers:
-    """Numeric columns of one rail: rows without a value are left out, ``kept`` says which stayed."""
+    """Numeric columns of one rail.
+
+    A missing float is NaN; a row whose integer is missing is left out, and ``kept`` says which stayed.
+    """
 
     def __init__(self, folder: Path, schema: pa.Schema) -> None:
         self._folder = folder
@@ -75,17 +79,16 @@ class Numbers:
         """Append rows."""
         kept = np.ones(batch.num_rows, bool)
         for name in self._values:
-            column = batch.column(name)
-            usable = column.is_valid()
-            if pa.types.is_floating(column.type):
-                usable = pc.and_(usable, pc.fill_null(pc.is_finite(column), fill_value=False))
-            kept &= usable.to_numpy(zero_copy_only=False)
+            if pa.types.is_integer(batch.schema.field(name).type):
+                kept &= batch.column(name).is_valid().to_numpy(zero_copy_only=False)
         self._files["kept"].write(kept.tobytes())
         mask = None if kept.all() else pa.array(kept)
         for name, kind in self._types.items():
             if name != "kept":
                 column = batch.column(name) if mask is None else batch.column(name).filter(mask)
-                column = pc.fill_null(column, 0)  # t_u alone may be null here
+                column = pc.fill_null(
+                    column, math.nan if kind.kind == "f" else 0
+                )  # of integers t_u alone may be null
                 self._files[name].write(
                     column.to_numpy(zero_copy_only=False).astype(kind, copy=False).tobytes()
                 )
