@@ -34,6 +34,7 @@ def energy_per_token(tokens: pa.Table, end_label: str) -> Panel | None:
     layout["xaxis"]["title"] = {"text": "output token"}
     layout["yaxis"] = {
         "title": {"text": f"J/token ({html.escape(end_label)})"}, "gridcolor": "--grid", "zerolinecolor": "--axis",
+        "rangemode": "tozero",
     }  # fmt: skip
     layout["hovermode"] = "x unified" if few else "x"
     describe = f"Energy per output token ({end_label}), with its standard uncertainty."
