@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
@@ -16,8 +16,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from melt_stream.collectors._prompts import DEFAULT_PROMPTS, Question, from_file
 from melt_stream.collectors._sse import Arrivals
-from melt_stream.errors import ConfigError, DeviceError, MeltError
+from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.events import EVENTS
+from melt_stream.failures import failures
 from melt_stream.outlet import Outlet
 
 
@@ -80,6 +81,10 @@ class Asking:
             )
         return [Question(f"prompt-{n}", text) for n, text in enumerate(self.prompts, 1)]
 
+    def prepare(self) -> None:
+        """Raise ``ConfigError`` for prompts that cannot be read, before anything is started."""
+        self.questions()
+
     def messages(self, question: Question) -> list[dict[str, str]]:
         """Return the chat messages that ask ``question``."""
         system = [{"role": "system", "content": self.system}] if self.system else []
@@ -110,15 +115,18 @@ class Asking:
                 f"expected answers, got none to {len(outcomes)} requests; the last: {outcomes[-1]}"
             )
 
-    def client(self, **options: Any) -> httpx.AsyncClient:
-        """Return a client that waits ``timeout`` for bytes, on a new connection each time, never compressed."""
-        headers = {"Accept-Encoding": "identity", **options.pop("headers", {})}
+    def client(self, url: str, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
+        """Return a client of ``url`` that waits ``timeout`` for bytes, a new connection each time, never compressed.
+
+        Certificates are checked, and loaded only where they are needed: that takes 20 ms of everybody's time.
+        """
         limits = httpx.Limits(
             max_keepalive_connections=0
         )  # servers hang up on idle ones just as they are used
         return httpx.AsyncClient(
-            timeout=self.timeout, headers=headers, limits=limits, trust_env=False, **options
-        )
+            base_url=url, verify=url.startswith("https:"), timeout=self.timeout, limits=limits, trust_env=False,
+            headers={"Accept-Encoding": "identity", **(headers or {})},
+        )  # fmt: skip
 
     async def exchange(
         self,
@@ -189,19 +197,9 @@ def _take(answer: Answer, arrival: int, data: str, stop: Callable[[str], None]) 
 
 @contextmanager
 def plainly() -> Iterator[None]:
-    """Raise the first error itself where a nursery wraps nothing but our own errors in a group."""
-    try:
+    """Raise what failed in the body by itself, without the groups that nurseries put around it."""
+    caught: list[BaseException] = []
+    with failures(caught.append):
         yield
-    except BaseExceptionGroup as group:
-        leaves = list(_leaves(group))
-        if all(isinstance(leaf, MeltError) for leaf in leaves):
-            raise leaves[0] from None
-        raise
-
-
-def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
-    for exc in group.exceptions:
-        if isinstance(exc, BaseExceptionGroup):
-            yield from _leaves(exc)
-        else:
-            yield exc
+    if caught:
+        raise caught[0]

@@ -17,7 +17,7 @@ import httpx
 import trio
 
 from melt_stream.collectors._process import guarded
-from melt_stream.errors import ConfigError, DeviceError, MeltError
+from melt_stream.errors import ConfigError, DeviceError
 
 _LISTENING = re.compile(r"listening on (https?://[\w.\[\]:-]+)")
 _ADDRESS = "127.0.0.1"
@@ -34,15 +34,15 @@ class Server:
     listening: trio.Event = field(default_factory=trio.Event)
     hung_up: trio.Event = field(default_factory=trio.Event)
 
-    async def healthy(self, client: httpx.AsyncClient, seconds: float) -> None:
-        """Return when it is ready; raise ``DeviceError`` if it is not within ``seconds``."""
+    async def address(self, seconds: float) -> str:
+        """Return its url when it has said it; raise ``DeviceError`` if it does not within ``seconds``."""
         with trio.move_on_after(seconds):
             await self.listening.wait()
-        if not self.url:
-            raise DeviceError(
-                f"expected a server that listens within {seconds:g} s, got none; {self.last_words()}"
-            )
-        await wait_healthy(client, self.url, seconds)
+        if self.url:
+            return self.url
+        raise DeviceError(
+            f"expected a server that listens within {seconds:g} s, got none; {self.last_words()}"
+        )
 
     def last_words(self) -> str:
         """What it wrote last, for a message."""
@@ -57,7 +57,6 @@ async def running(command: Sequence[str], url: str = "") -> AsyncIterator[Server
     last lines. Raises ``ConfigError`` where it cannot be started.
     """
     server, ended = Server(url), trio.CancelScope()
-    failure: MeltError | None = None
     if url:
         server.listening.set()
     async with guarded() as start:
@@ -71,14 +70,9 @@ async def running(command: Sequence[str], url: str = "") -> AsyncIterator[Server
             ) from exc
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_watch, process, server, ended)
-            try:
-                with ended:
-                    yield server
-            except MeltError as exc:
-                failure = exc  # raised below, so that no nursery wraps it in a group
+            with ended:
+                yield server
             nursery.cancel_scope.cancel()
-    if failure:
-        raise failure
     if ended.cancelled_caught:
         raise DeviceError(
             f"the llama.cpp server ended by itself, {_status(process.returncode)}; {server.last_words()}"
@@ -113,23 +107,24 @@ async def _listen(process: trio.Process, server: Server) -> None:
     server.hung_up.set()
 
 
-async def wait_healthy(client: httpx.AsyncClient, url: str, seconds: float) -> None:
-    """Return when the server at ``url`` says that it is ready; raise ``DeviceError`` if it does not in time."""
+async def wait_healthy(client: httpx.AsyncClient, seconds: float) -> None:
+    """Return when the server says that it is ready; raise ``DeviceError`` if it does not within ``seconds``."""
     got = "nothing"
     with trio.move_on_after(seconds):
         while True:
-            if (got := await health(client, url)) == "200":
+            if (got := await health(client)) == "200":
                 return
             await trio.sleep(0.01)
     raise DeviceError(
-        f"{url}/health: expected 200 within {seconds:g} s, got {got}; is the model too large, the url wrong?"
+        f"{client.base_url}: expected 200 from /health within {seconds:g} s, got {got}; "
+        "is the url right, the server up, start_timeout long enough for the model?"
     )
 
 
-async def health(client: httpx.AsyncClient, url: str) -> str:
+async def health(client: httpx.AsyncClient) -> str:
     """Return the status of the server's ``/health``, or why there is none."""
     try:
-        return str((await client.get(f"{url}/health")).status_code)
+        return str((await client.get("/health")).status_code)
     except httpx.HTTPError as exc:
         return f"{type(exc).__name__}: {exc}"
 

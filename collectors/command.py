@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 from pydantic import PositiveFloat
 
@@ -35,7 +36,7 @@ class Command:
     there is no such program (that raises ``ConfigError`` too), or 126 where it cannot be run.
     """
 
-    command: list[str]
+    arguments: list[str]
     """Its name or path, and its arguments; no shell."""
     _: KW_ONLY
     name: str = ""
@@ -45,36 +46,40 @@ class Command:
     """Where its stdout goes: ``stderr`` where ours carries data."""
 
     def __post_init__(self) -> None:
-        if not self.command:
-            raise ConfigError("command: expected a program and its arguments, got none")
+        if not self.arguments:
+            raise ConfigError("arguments: expected a program and its arguments, got none")
         self.exit_status: int | None = None
 
     @staticmethod
     def example() -> dict[str, Any]:
-        return {"kind": "plain", "config": {"command": [sys.executable, "-c", "pass"]}}
+        return {"kind": "plain", "config": {"arguments": [sys.executable, "-c", "pass"]}}
+
+    def prepare(self) -> None:
+        """Raise ``ConfigError`` for a program that is not there, before anything is started."""
+        program = self.arguments[0]
+        if shutil.which(program) is None:
+            found = os.path.lexists(program) if "/" in program else False
+            self._cannot_start("it may not be run" if found else "there is none on PATH", found)
 
     async def collect(self, out: Outlet) -> None:
-        number, name = out.next_request(), self.name or Path(self.command[0]).name
-        out.fact("command", self.command)
+        number, name = out.next_request(), self.name or Path(self.arguments[0]).name
+        out.fact("command", self.arguments)
         async with guarded(self.grace) as start:
             out.row(EVENTS, kind="window_start", request=number, name=name)
             try:
-                process = await start(self.command, stdin=_stdin(), stdout=_STDOUT[self.stdout])
+                process = await start(self.arguments, stdin=_stdin(), stdout=_STDOUT[self.stdout])
             except OSError as exc:
-                self._cannot_start(out, number, exc)
-                raise ConfigError(
-                    f"command: expected a program that starts, got {self.command[0]!r}: {exc}"
-                ) from exc
+                out.row(EVENTS, kind="request_error", request=number, detail=json.dumps({"error": str(exc)}))
+                self._cannot_start(str(exc), not isinstance(exc, FileNotFoundError))
             try:
                 await process.wait()
             finally:
                 await stop(process, self.grace)  # does nothing after an end of its own
                 self._ended(out, number, name, process.returncode or 0)
 
-    def _cannot_start(self, out: Outlet, number: int, exc: OSError) -> None:
-        self.exit_status = NOT_FOUND if isinstance(exc, FileNotFoundError) else NOT_EXECUTABLE
-        detail = json.dumps({"error": str(exc), "exit_status": self.exit_status})
-        out.row(EVENTS, kind="request_error", request=number, detail=detail)
+    def _cannot_start(self, why: str, found: bool) -> NoReturn:
+        self.exit_status = NOT_EXECUTABLE if found else NOT_FOUND
+        raise ConfigError(f"arguments: expected a program that can be run, got {self.arguments[0]!r}: {why}")
 
     def _ended(self, out: Outlet, number: int, name: str, code: int) -> None:
         self.exit_status = code if code >= 0 else SIGNALLED - code

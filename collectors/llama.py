@@ -99,28 +99,30 @@ class Llama(Asking):
             return Health(False, "no model", str(exc))
         return Health(True, f"xllamacpp {importlib.metadata.version('xllamacpp')}, {model}")
 
+    def prepare(self) -> None:
+        super().prepare()
+        if not (found := self.check()).ok:
+            raise ConfigError(f"llama: {found.what}; try: {found.cure}")
+
     async def collect(self, out: Outlet) -> None:
-        self.questions()  # a recipe that is wrong says so before a model is loaded
         with plainly():
-            async with self._server(out) as url, self.client(base_url=url) as client:
+            async with self._server(out) as url, self.client(url) as client:
+                await wait_healthy(client, self.start_timeout)
+                if not self.url:
+                    out.row(EVENTS, kind="load_end")
                 await self._tell_facts(out, client)
                 stream = LOCAL if self._is_local(url) else REMOTE
                 await self.ask_all(out, partial(self._ask, out, client, stream))
 
     @asynccontextmanager
     async def _server(self, out: Outlet) -> AsyncIterator[str]:
-        async with self.client() as client:
-            if self.url:
-                url = self.url.rstrip("/")
-                await wait_healthy(client, url, self.start_timeout)
-                yield url
-                return
-            command, url = await self._command()
-            out.row(EVENTS, kind="load_start", name=self.binary or "xllamacpp")
-            async with running(command, url) as server:
-                await server.healthy(client, self.start_timeout)
-                out.row(EVENTS, kind="load_end")
-                yield server.url
+        if self.url:
+            yield self.url
+            return
+        command, url = await self._command()
+        out.row(EVENTS, kind="load_start", name=self.binary or "xllamacpp")
+        async with running(command, url) as server:
+            yield await server.address(self.start_timeout)
 
     async def _command(self) -> tuple[list[str], str]:
         sizes = {
@@ -135,8 +137,6 @@ class Llama(Asking):
                 *binary_command(self.binary, self.model, port, **sizes),
                 *self.args,
             ], f"http://127.0.0.1:{port}"
-        if not (found := self.check()).ok:
-            raise ConfigError(f"llama: {found.what}; try: {found.cure}")
         return embedded_command(self.model or packaged_model(), **sizes), ""
 
     def _is_local(self, url: str) -> bool:
@@ -161,7 +161,7 @@ class Llama(Asking):
 
     async def _still_there(self, client: httpx.AsyncClient, failure: str) -> None:
         """Return if the server can take the next request; else raise ``DeviceError``."""
-        if (got := await health(client, "")) != "200":
+        if (got := await health(client)) != "200":
             if not self.url:  # ours is about to end: whoever watches it knows its exit status
                 with trio.move_on_after(5.0):
                     await trio.sleep_forever()

@@ -63,24 +63,13 @@ class Ollama(Asking):
     load_timeout: PositiveFloat = 600.0
     """Seconds in which the model must be loaded."""
 
-    @staticmethod
-    def example() -> dict[str, Any]:
-        body = '{"model": "m", "created_at": "2026-01-01T00:00:00Z", "message": {"content": "Hi"}, "done": true}\n'
-        reply = f"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-        return {
-            "kind": "http",
-            "reply": reply,
-            "config": {"url": "{url}", "model": "m", "prompts": ["Hello"]},
-        }
-
     def check(self) -> Health:
         """Tell where it is expected; asks nobody."""
         return Health(True, f"{self.model} at {self.url}")
 
     async def collect(self, out: Outlet) -> None:
-        self.questions()
         with plainly():
-            async with self.client(base_url=self.url) as client:
+            async with self.client(self.url) as client:
                 await self._load(out, client)
                 await self.ask_all(out, partial(self._ask, out, client))
 

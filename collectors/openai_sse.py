@@ -36,18 +36,6 @@ class OpenaiSse(Asking):
     api_key_env: str = ""
     """The environment variable that holds the key, so that no recipe and no run does."""
 
-    @staticmethod
-    def example() -> dict[str, Any]:
-        pieces = [
-            '{"choices": [{"index": 0, "delta": {"content": "Good"}}]}',
-            '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}',
-        ]
-        body = "".join(f"data: {piece}\n\n" for piece in [*pieces, END])
-        reply = (
-            f"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: {len(body)}\r\n\r\n{body}"
-        )
-        return {"kind": "http", "reply": reply, "config": {"url": "{url}/v1", "prompts": ["Good morning"]}}
-
     def check(self) -> Health:
         """Tell whether it is configured; asks nobody."""
         if self.api_key_env and self.api_key_env not in os.environ:
@@ -56,16 +44,17 @@ class OpenaiSse(Asking):
             )
         return Health(True, self.url)
 
-    async def collect(self, out: Outlet) -> None:
+    def prepare(self) -> None:
+        super().prepare()
         if not (found := self.check()).ok:
-            raise ConfigError(
-                f"api_key_env: expected the key in the environment, but {found.what}; try: {found.cure}"
-            )
+            raise ConfigError(f"api_key_env: {found.what}; try: {found.cure}")
+
+    async def collect(self, out: Outlet) -> None:
         key = os.environ.get(self.api_key_env, "")
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         out.fact("server", self.url)
         with plainly():
-            async with self.client(headers=headers) as client:
+            async with self.client(self.url, headers) as client:
                 await self.ask_all(out, partial(self._ask, out, client))
 
     async def _ask(self, out: Outlet, client: httpx.AsyncClient, question: Question) -> str | None:
@@ -76,7 +65,7 @@ class OpenaiSse(Asking):
         if self.model:
             body["model"] = self.model
         return await self.exchange(
-            out, client, f"{self.url.rstrip('/')}/chat/completions", question, body,
+            out, client, "chat/completions", question, body,
             lambda request: ArrivalAnswer(out, request, keep_text=self.keep_text),
             Arrivals.events,
         )  # fmt: skip

@@ -44,13 +44,26 @@ async def test_a_signal_that_ends_it_is_told_as_a_shell_does():
     assert command.exit_status == 137
 
 
-@pytest.mark.parametrize(("name", "status"), [("no-such-program", 127), ("/etc/hostname", 126)])
-async def test_what_cannot_be_started_is_told_as_a_shell_does(name, status):
-    command, hub = Command([name]), Hub()
-    with pytest.raises(ConfigError, match="expected a program that starts"):
-        await command.collect(hub.outlet("w"))
+@pytest.mark.parametrize(
+    ("name", "status"), [("no-such-program", 127), ("/no/such", 127), ("/etc/hostname", 126)]
+)
+async def test_what_cannot_be_run_is_told_as_a_shell_does(name, status):
+    command = Command([name])
+    with pytest.raises(ConfigError, match="expected a program that can be run"):
+        command.prepare()
     assert command.exit_status == status
-    assert Recorded(hub).detail("request_error")[0]["exit_status"] == status
+
+
+@pytest.mark.parametrize("text", ["no program", "#!/no/such/interpreter\n"])
+async def test_what_turns_out_not_to_run_is_told_too(tmp_path, text):
+    (tmp_path / "odd").write_text(text)
+    (tmp_path / "odd").chmod(0o755)
+    command, hub = Command([str(tmp_path / "odd")]), Hub()
+    command.prepare()
+    with pytest.raises(ConfigError, match="expected a program that can be run"):
+        await command.collect(hub.outlet("w"))
+    assert command.exit_status == (127 if "#!" in text else 126)
+    assert len(Recorded(hub).events("request_error")) == 1
 
 
 def test_an_empty_command_is_refused():

@@ -220,7 +220,7 @@ async def test_no_answer_at_all_is_a_device_error_that_says_why(reply, said):
 
 async def test_a_server_that_never_is_healthy_is_given_up():
     async with server(health=[whole("loading", 503)]) as http:
-        with pytest.raises(DeviceError, match=r"expected 200 within 0.05 s, got 503"):
+        with pytest.raises(DeviceError, match=r"expected 200 from /health within 0.05 s, got 503"):
             await one(http.url, start_timeout=0.05).collect(Hub().outlet("w"))
 
 
@@ -311,7 +311,7 @@ def test_a_bad_prompt_file_is_named(tmp_path, name, text, said):
 
 def test_prompts_that_are_not_there_are_named():
     with pytest.raises(ConfigError, match=r"the path of a file of them, got no/such"):
-        Llama(prompts="no/such").questions()
+        Llama(prompts="no/such", url="http://x").prepare()
 
 
 @pytest.mark.parametrize(

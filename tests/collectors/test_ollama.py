@@ -141,7 +141,7 @@ async def test_a_failed_request_is_a_row_and_the_next_is_asked(pieces, said):
 async def test_a_model_that_is_not_there_is_a_device_error():
     missing = whole({"error": "model 'm' not found"}, 404)
     async with server(api__generate=[missing]) as http:
-        with pytest.raises(DeviceError, match="expected to load m, got HTTP 404: .*not found"):
+        with pytest.raises(DeviceError, match=r"expected to load m, got HTTP 404: .*not found"):
             await one(http.url).collect(Hub().outlet("w"))
 
 

@@ -120,10 +120,10 @@ async def test_the_key_comes_from_the_environment_and_goes_nowhere_else(monkeypa
     assert "sk-secret" not in str(recorded.tables)
 
 
-async def test_a_key_that_is_missing_is_named(monkeypatch):
+def test_a_key_that_is_missing_is_named(monkeypatch):
     monkeypatch.delenv("MY_KEY", raising=False)
     with pytest.raises(ConfigError, match="the environment has no MY_KEY"):
-        await one("http://127.0.0.1:9", api_key_env="MY_KEY").collect(Hub().outlet("w"))
+        one("http://127.0.0.1:9", api_key_env="MY_KEY").prepare()
 
 
 async def test_a_plain_answer_is_not_a_stream():
