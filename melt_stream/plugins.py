@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import json
+import sys
 from collections.abc import Iterable, Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, get_type_hints
 
 from melt_stream.errors import ConfigError
@@ -19,7 +23,12 @@ def names(group: str) -> dict[str, EntryPoint]:
 
 
 def load(group: str, name: str) -> Any:
-    """Import a plug-in; ``ConfigError`` names the nearest one where there is none, or the package it lacks."""
+    """Import a plug-in by its name, or a class of the user's own by ``module.Class``.
+
+    Raises ``ConfigError``, which names the nearest plug-in where there is none, or the package it lacks.
+    """
+    if "." in name:
+        return _own(group, name)
     known = names(group)
     if (point := known.get(name)) is None:
         kind = group.rpartition(".")[2].removesuffix("s")
@@ -32,12 +41,26 @@ def load(group: str, name: str) -> Any:
         ) from exc
 
 
+def _own(group: str, name: str) -> Any:
+    """Import ``module.Class``, where a module may lie in the working folder."""
+    module, _, attribute = name.rpartition(".")
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return getattr(import_module(module), attribute)
+    except (ModuleNotFoundError, AttributeError) as exc:
+        raise ConfigError(
+            f"{group}: expected a plug-in's name or module.Class, got {name!r}: {exc}; "
+            f"is {module.partition('.')[0]}.py in {sys.path[0]}?"
+        ) from exc
+    finally:
+        sys.path.pop(0)
+
+
 def configure(cls: Any, values: Mapping[str, Any], where: str) -> Any:
     """Make a dataclass from plain values, checked against its annotations.
 
-    ``where`` is where the values come from, for messages. Text is converted to numbers and truth values, since the
-    command line has nothing else. Raises ``ConfigError`` for an unknown key (naming the nearest), a missing one, a
-    wrong type or a value out of range, with its path.
+    ``where`` is where the values come from, for messages. Raises ``ConfigError`` for an unknown key (naming the
+    nearest), a missing one, a wrong type (text is no number) or a value out of range, with its path.
     """
     from pydantic import TypeAdapter, ValidationError
 
@@ -51,13 +74,25 @@ def configure(cls: Any, values: Mapping[str, Any], where: str) -> Any:
     checked, types = {}, get_type_hints(cls, include_extras=True)
     for name, value in values.items():
         try:
-            checked[name] = TypeAdapter(types[name]).validate_python(value)
+            # as JSON: strict about "50" for a number, yet a list does for a tuple and text for a path
+            checked[name] = TypeAdapter(types[name]).validate_json(
+                _json(value, f"{where}.{name}"), strict=True
+            )
         except ValidationError as exc:
             raise ConfigError(_said(exc.errors()[0], f"{where}.{name}")) from exc
     try:
         return cls(**checked)
     except ValueError as exc:
         raise ConfigError(f"{where}: {exc}") from exc
+
+
+def _json(value: Any, where: str) -> str:
+    try:
+        return json.dumps(value)
+    except TypeError as exc:
+        raise ConfigError(
+            f"{where}: expected a number, text, true, false, a list or a table, got {value!r}"
+        ) from exc
 
 
 def _fields(cls: Any) -> dict[str, dataclasses.Field[Any]]:

@@ -31,10 +31,8 @@ class Meter:
             raise ValueError("port: expected a port, got 'none'")
 
 
-def test_values_become_fields_also_from_text():
-    meter = plugins.configure(
-        Meter, {"port": "/dev/x", "hz": "50", "optional": "true", "channels": [1]}, "here"
-    )
+def test_values_become_fields():
+    meter = plugins.configure(Meter, {"port": "/dev/x", "hz": 50, "optional": True, "channels": [1]}, "here")
     assert meter == Meter("/dev/x", hz=50.0, channels=[1], optional=True)
 
 
@@ -49,6 +47,12 @@ def test_values_become_fields_also_from_text():
         ({}, "here: expected 'port', got none"),
         ({"port": "x", "hz": 0}, "here.hz: input should be greater than 0, got 0"),
         ({"port": "x", "hz": "fast"}, "here.hz: input should be a valid number"),
+        ({"port": "x", "hz": "50"}, "here.hz: input should be a valid number, got '50'"),
+        ({"port": "x", "optional": "true"}, "here.optional: input should be a valid boolean"),
+        (
+            {"port": "x", "hz": print},
+            "here.hz: expected a number, text, true, false, a list or a table, got <",
+        ),
         ({"port": 5}, "here.port: input should be a valid string, got 5"),
         (
             {"port": "x", "channels": [1, -2]},
@@ -100,3 +104,13 @@ def test_public_names_are_where_the_package_says_and_none_hides_a_module():
     assert set(melt_stream.__all__) <= set(dir(melt_stream))
     with pytest.raises(AttributeError, match="no attribute 'Metre'"):
         melt_stream.Metre  # noqa: B018
+
+
+def test_a_class_of_the_users_own_is_named_by_its_module(tmp_path, monkeypatch):
+    (tmp_path / "own_sensors.py").write_text("class Mine: pass\n")
+    monkeypatch.chdir(tmp_path)
+    assert plugins.load(plugins.COLLECTORS, "own_sensors.Mine").__name__ == "Mine"
+    with pytest.raises(ConfigError, match=r"got 'own_sensors.Yours'.*is own_sensors.py in "):
+        plugins.load(plugins.COLLECTORS, "own_sensors.Yours")
+    with pytest.raises(ConfigError, match=r"expected a plug-in's name or module.Class, got 'no_such.Mine'"):
+        plugins.load(plugins.COLLECTORS, "no_such.Mine")

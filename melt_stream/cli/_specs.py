@@ -13,14 +13,14 @@ _NEXT_KEY = re.compile(r",(?=[A-Za-z_][A-Za-z0-9_]*=)")
 
 
 def entries(specs: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Return recipe entries by instance name; a second one of a kind is called ``<kind>_2``.
+    """Return recipe entries by instance name; a second one of a kind is called ``<kind>_2``, ``module.Class`` is called ``class``.
 
     A spec is split at its first ``:``, then at commas that ``key=`` follows, so that ports and paths need no quoting.
     """
     made: dict[str, dict[str, Any]] = {}
     for spec in specs:
         kind, entry = parse(spec)
-        made[_instance(kind, made)] = {"kind": kind, **entry}
+        made[_instance(kind.rpartition(".")[2].lower(), made)] = {"kind": kind, **entry}
     return made
 
 
