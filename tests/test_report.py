@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -207,6 +209,18 @@ class TestFigures:
         assert list(traces(page, "cpu.cpu-busy")) == ["cpu0", "cpu1"]
         layout = drawn(page)["thermal.thermal-temperature"]["figure"]["layout"]
         assert layout["yaxis"]["title"]["text"] == "°C"
+
+    def test_rows_of_unknown_time_are_left_out_and_the_rest_is_in_order(self, tmp_path: Path) -> None:
+        run = write(tmp_path / "run-1", story())
+        path = run.path / "thermal.thermal.parquet"
+        table = pq.read_table(path)
+        t_ns = table["t_ns"].to_pylist()
+        t_ns[:3], t_ns[5], t_ns[6] = [None] * 3, t_ns[6], t_ns[5]
+        place = table.schema.get_field_index("t_ns")
+        pq.write_table(table.set_column(place, "t_ns", pa.array(t_ns, pa.int64())), path)
+        found = traces(build(run, tmp_path / "report.html"), "thermal.thermal-temperature")
+        assert found["x86_pkg_temp"]["x"][0] == 0.3
+        assert np.all(np.diff(found["x86_pkg_temp"]["x"]) > 0)
 
 
 class TestWords:

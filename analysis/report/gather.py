@@ -96,7 +96,7 @@ def _rail(run: Run, rail: dict[str, Any], account: set[tuple[str, str, str]]) ->
     names = [
         n for n in ("t_ns", "rail", "watts", "volts", "amps", "joules", "covered_ns") if n in schema.names
     ]
-    data = run.table(key, names)
+    data = _placed(run.table(key, names))
     if "rail" in names:
         data = data.filter(pc.equal(data["rail"], rail["name"]))
     t_ns, watts = _watts(data, schema)
@@ -109,6 +109,13 @@ def _rail(run: Run, rail: dict[str, Any], account: set[tuple[str, str, str]]) ->
     return Series(name, "W", t_s, values, len(t_ns), step, bool(rail["estimated"]), of_account, gaps)
 
 
+def _placed(data: pa.Table) -> pa.Table:
+    """The rows whose time is known (no reading ties some clocks to the host's), in its order."""
+    placed = data.filter(pc.is_valid(data["t_ns"]))
+    t_ns = _integers(placed["t_ns"])
+    return placed if np.all(t_ns[1:] >= t_ns[:-1]) else placed.take(np.argsort(t_ns, kind="stable"))
+
+
 def _watts(data: pa.Table, schema: pa.Schema) -> tuple[Ints, Floats]:
     t_ns = _integers(data["t_ns"])
     if "watts" in data.column_names:
@@ -116,7 +123,8 @@ def _watts(data: pa.Table, schema: pa.Schema) -> tuple[Ints, Floats]:
     if "volts" in data.column_names and "amps" in data.column_names:
         volts = _floats(data["volts"]) * _factor(schema.field("volts"), Unit("V"))
         return t_ns, volts * _floats(data["amps"]) * _factor(schema.field("amps"), Unit("A"))
-    return slopes(t_ns, _floats(data["joules"]), _integers(data["covered_ns"]))
+    data = data.filter(pc.is_valid(data["joules"]))
+    return slopes(_integers(data["t_ns"]), _floats(data["joules"]), _integers(data["covered_ns"]))
 
 
 def _groups(run: Run, key: str, power: bool) -> Iterator[Group]:
@@ -133,7 +141,7 @@ def _groups(run: Run, key: str, power: bool) -> Iterator[Group]:
             and _is_number(field.type)
         ):
             by_unit.setdefault(unit, []).append(field.name)
-    parts = list(_parts(run.table(key), schema)) if by_unit else []
+    parts = list(_parts(_placed(run.table(key)), schema)) if by_unit else []
     for unit, columns in by_unit.items():
         together = [columns] if len(parts) == 1 else [[column] for column in columns]
         for mine in together:
