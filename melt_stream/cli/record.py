@@ -37,7 +37,7 @@ def record(
     The exit status is the command's; 125 tells of a failure of melt-stream itself.
     """
     try:
-        plan = _plan(command, collector, seconds, baseline, name)
+        plan = _plan(command, collector, seconds, baseline, name, options)
         outcome = record_and_tell(plan, options)
         packed = pack(outcome.path)
     except MeltError as exc:
@@ -50,12 +50,19 @@ def record(
     else:
         say(f"run     {packed.path}")
     if outcome.ending.error is not None:
+        if isinstance(outcome.ending.error, ConfigError) and outcome.ending.exit_status:
+            return outcome.ending.exit_status  # the command was not found (127) or may not be run (126)
         return OWN_FAILURE if command else 1
     return outcome.ending.exit_status or 0
 
 
 def _plan(
-    command: tuple[str, ...], specs: tuple[str, ...], seconds: float | None, baseline: float, name: str
+    command: tuple[str, ...],
+    specs: tuple[str, ...],
+    seconds: float | None,
+    baseline: float,
+    name: str,
+    options: Options,
 ) -> recipes.Plan:
     if not specs:
         raise ConfigError(
@@ -65,5 +72,7 @@ def _plan(
     if seconds is not None:
         data["seconds"] = seconds
     if command:
-        data["workloads"] = {"command": {"arguments": list(command)}}
+        data["workloads"] = {
+            "command": {"arguments": list(command), "stdout": "stderr" if options.json else "inherit"}
+        }
     return recipes.plan(recipes.parse(data, "record"), "record")
