@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ import trio
 
 from melt_stream.clock import Clock
 from melt_stream.outlet import RUN, Hub
+from melt_stream.shipper import Inbox
 from melt_stream.sink import Batch, Sink, Source
 from melt_stream.stream import Stream
 from melt_stream.supervise import prepare
@@ -70,16 +71,17 @@ async def check_sink(make: Callable[[], Sink], *, deadline: float = DEADLINE_S) 
     """
     async with no_leaks():
         with trio.fail_after(deadline):
-            await make().consume(_stream([]))
+            empty = make()
+            await empty.consume(_fed(empty, []))
         with trio.move_on_after(0.05) as scope:
-            await make().consume(_stream(_flushes(), for_ever=True))
+            cut = make()
+            await cut.consume(_fed(cut, _flushes(), for_ever=True))
         assert scope.cancelled_caught, "expected the sink to go on until its input ends, got an early return"
-        assert trio.current_time() - scope.deadline < deadline, (
-            f"expected it to end within {deadline} s of being cancelled"
-        )
+        took = trio.current_time() - scope.deadline
+        assert took < deadline, f"expected it to end within {deadline} s of being cancelled, got {took:.1f} s"
         sink = make()
         with trio.fail_after(deadline):
-            await sink.consume(_stream(_flushes()))
+            await sink.consume(_fed(sink, _flushes()))
     return sink
 
 
@@ -144,9 +146,10 @@ def _flushes() -> list[list[Batch]]:
     ]
 
 
-async def _stream(flushes: list[list[Batch]], *, for_ever: bool = False) -> AsyncIterator[list[Batch]]:
+def _fed(sink: Sink, flushes: list[list[Batch]], *, for_ever: bool = False) -> Inbox:
+    inbox = Inbox(sink)
     for batches in flushes:
-        await trio.lowlevel.checkpoint()
-        yield batches
-    if for_ever:
-        await trio.sleep_forever()
+        inbox.put(batches)
+    if not for_ever:
+        inbox.close()
+    return inbox

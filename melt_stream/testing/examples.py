@@ -2,26 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import fields
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import trio
 
 from melt_stream.plugins import configure
 from melt_stream.testing.trees import FakeTree
 
 
-def made_from_example(cls: Any, folder: Path, example: dict[str, Any] | None = None) -> Any:
-    """Return the plug-in as its example configures it; ``folder`` is for its files.
+@asynccontextmanager
+async def made_from_example(cls: Any, folder: Path) -> AsyncIterator[Any]:
+    """Make a plug-in as its example configures it, with what it needs for the time of the body.
 
-    ``{"kind": "files", "tree": {path: text}}`` puts them below ``folder``, which becomes its ``root``;
-    ``{"kind": "plain"}`` needs nothing; ``config`` are its fields. Raises ``ValueError`` for another kind.
+    ``{"kind": "files", "tree": {path: text}}`` puts the files below ``folder``, which becomes its ``root`` (or its
+    ``path``, where it has no ``root``); ``{"kind": "http", "reply": text}`` answers every request with that text, at
+    the address that stands for ``{url}`` in the configuration; ``{"kind": "plain"}`` needs nothing. ``config`` are its
+    fields. Raises ``ValueError`` for another kind.
     """
-    example = example or cls.example()
-    config = dict(example.get("config", {}))
+    example = cls.example()
+    config, where = dict(example.get("config", {})), f"{cls.__name__}.example()"
     match example["kind"]:
         case "files":
-            config["root"] = str(FakeTree(folder, example["tree"]).root)
+            root = "root" if "root" in {field.name for field in fields(cls)} else "path"
+            config[root] = str(FakeTree(folder, example["tree"]).root)
+            yield configure(cls, config, where)
+        case "http":
+            async with _answering(example["reply"]) as url:
+                yield configure(cls, _filled(config, url), where)
         case "plain":
-            pass
+            yield configure(cls, config, where)
         case kind:
-            raise ValueError(f"{cls.__name__}.example(): expected kind 'files' or 'plain', got {kind!r}")
-    return configure(cls, config, f"{cls.__name__}.example()")
+            raise ValueError(f"{where}: expected kind 'files', 'http' or 'plain', got {kind!r}")
+
+
+def _filled(config: dict[str, Any], url: str) -> dict[str, Any]:
+    return {
+        key: value.replace("{url}", url) if isinstance(value, str) else value for key, value in config.items()
+    }
+
+
+@asynccontextmanager
+async def _answering(reply: str) -> AsyncIterator[str]:
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_tcp, partial(_answer, reply.encode()), 0, host="127.0.0.1")
+        (listener,) = await nursery.start(serve)
+        yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        nursery.cancel_scope.cancel()
+
+
+async def _answer(reply: bytes, stream: trio.SocketStream) -> None:
+    request = b""
+    while b"\r\n\r\n" not in request:  # the body may still be on its way; nobody reads it
+        some = await stream.receive_some()
+        if not some:
+            return
+        request += some
+    await stream.send_all(reply)
