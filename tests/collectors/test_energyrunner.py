@@ -13,10 +13,10 @@ import pytest
 from melt_stream.collectors.energyrunner import EnergyRunner, session_folder
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.outlet import Hub
+from tests.collectors.written_results import EDGES, LOG, write_results, write_trace
 
 TRACES = Path(os.environ.get("MELT_TRACES", Path(__file__).parents[3] / "shared" / "traces"))
 RECORDED = sorted(TRACES.glob("mlperf_tiny/*/results.txt"))
-EDGES = [0.022, 1.1, 2.458, 3.626, 4.985]
 
 
 async def collect(path: Path) -> dict[str, pa.Table]:
@@ -26,54 +26,6 @@ async def collect(path: Path) -> dict[str, pa.Table]:
     for batch in hub.take():
         batches.setdefault(batch.source.key, []).append(batch.data)
     return {key: pa.Table.from_batches(data) for key, data in batches.items()}
-
-
-def write_trace(
-    folder: Path, samples: np.ndarray, rate: float = 1000.0, edges=EDGES, name: str = "trace1"
-) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    trace = folder / f"{name}-energy.bin"
-    trace.write_bytes(b"\xf1" + struct.pack("<f", rate) + samples.astype("<f4").tobytes())
-    (folder / f"{name}-timestamps.json").write_text(json.dumps(edges))
-    return trace
-
-
-def write_results(folder: Path, windows, newline: str = "\n") -> None:
-    """(window, start s, energy uJ, inferences) each, as EnergyRunner prints them."""
-    lines = []
-    for w, start, energy, inferences in windows:
-        lines += [
-            f"00192.451 ulp-ml: Energy data for window {w} at time {start:.2f} for 1.36 sec.:",
-            f"00192.452 ulp-ml:   Energy       :   {energy:.3f} uJ",
-            "00192.453 ulp-ml:   Power        :    42654.123 uW",
-            f"00192.453 ulp-ml:   Energy/Inf.  :      {energy / inferences:.3f} uJ/inf.",
-            f"00192.489 ulp-ml: Performance results for window {w}:",
-            f"00192.489 ulp-ml:   # Inferences :         {inferences}",
-            "00192.489 ulp-ml:   Runtime      :        1.358 sec.",
-            "00192.489 ulp-ml: e-[The run must take at least 10 seconds and 10 iterations to be valid]",
-        ]
-    (folder / "results.txt").write_bytes(newline.join([*lines, ""]).encode())
-
-
-LOG = r"""00091.928 session: m-session-start-id[20220926152224]
-00092.438 parser: m-bm-cfg-name[ulp-ml]-key[model]-val[ad01]
-00092.646 sequencer: m-sequencing-i[8]-command[emon trace on trace1]-ack[/emon: m-ready/]-ms[5000]
-00092.646 parser: Command "emon trace on trace1"
-00092.682 emon: m-trace[on]
-00092.683 parser: Command "io dut timestamp"
-00092.702 io: m-ready
-00092.710 io: [dut]: m-ready
-00093.693 parser: Command "io dut infer 1500 1"
-00093.780 io: [dut]: m-infer-start-1500
-00095.156 io: [dut]: m-infer-done
-00095.160 io: [dut]: m-results-[0.207]
-00096.200 parser: Command "io dut infer 1500 1"
-00096.310 io: [dut]: m-infer-start-1500
-00097.690 io: [dut]: m-infer-done
-00099.396 emon: m-regfile-fn[trace1-energy.bin]-type[emon]-name[lpm01a]
-00099.397 emon: m-trace[off]
-00099.406 emon: m-voltage-mv[1800]
-"""
 
 
 def naive(samples: np.ndarray, rate: float, start: float, end: float) -> tuple[float, int]:

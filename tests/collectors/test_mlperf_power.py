@@ -1,8 +1,6 @@
 """MLPerf power results: synthetic ones, written here, and the recorded one where it is at hand."""
 
-import json
 import os
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pyarrow as pa
@@ -11,14 +9,10 @@ import pytest
 from melt_stream.collectors.mlperf_power import MlperfPower, run_folders
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.outlet import Hub
+from tests.collectors.written_results import DAY_FIRST, MS, Result, full
 
 TRACES = Path(os.environ.get("MELT_TRACES", Path(__file__).parents[3] / "shared" / "traces"))
 RECORDED = TRACES / "mlperf_inference" / "xavier_bert99"
-START = datetime(2021, 4, 5, 3, 7, 11, tzinfo=UTC)  # 5 April: 04-05 and 05-04 are both dates
-MONTH_FIRST, DAY_FIRST = "%m-%d-%Y %H:%M:%S.%f", "%d-%m-%Y %H:%M:%S.%f"
-AHEAD = 0.05
-"""The meter's host is this many seconds behind the client."""
-MS = 1_000_000
 
 
 async def collect(path: Path, **config) -> dict[str, pa.Table]:
@@ -28,105 +22,6 @@ async def collect(path: Path, **config) -> dict[str, pa.Table]:
     for batch in hub.take():
         batches.setdefault(batch.source.key, []).append(batch.data)
     return {key: pa.Table.from_batches(data) for key, data in batches.items()}
-
-
-class Result:
-    """Writes a result folder: ranging from 30 s to 130 s, testing from 200 s to 300 s after START."""
-
-    def __init__(
-        self, folder: Path, *, zone_h: float = -7, server_zone_h: float | None = None, step: float = 0.0
-    ):
-        self.folder = folder
-        self.zone = timedelta(hours=zone_h)
-        self.server_zone = self.zone if server_zone_h is None else timedelta(hours=server_zone_h)
-        self.step = step  # of the server's clock before testing
-        self.watts: dict[str, list[float]] = {}
-
-    def stamp(self, seconds: float, zone: timedelta, pattern: str = MONTH_FIRST) -> str:
-        return (START + timedelta(seconds=seconds) + zone).strftime(pattern)[:-3]
-
-    def run(
-        self, name: str, first: float, *, pattern: str = MONTH_FIRST, newline: str = "\n", extra: str = ""
-    ) -> None:
-        """100 samples, 10 W before and after the window, 20 to 21 W within its 80 s."""
-        out = self.folder / name
-        out.mkdir(parents=True, exist_ok=True)
-        lines, self.watts[name] = [], []
-        for k in range(100):
-            watts = 20 + k / 100 if 10 <= k < 90 else 10.0
-            self.watts[name].append(watts)
-            when = self.stamp(
-                first + k + 0.5 - AHEAD + (self.step if first > 150 else 0), self.server_zone, pattern
-            )
-            lines.append(f"Time,{when},Watts,{watts:.6f},Volts,120.0,Amps,0.2,PF,0.4,Mark,s_{name}{extra}")
-        (out / "spl.txt").write_bytes(newline.join([*lines, ""]).encode())
-        begin, end = self.stamp(first + 10, self.zone), self.stamp(first + 90, self.zone)
-        keys = [
-            (
-                "test_datetime",
-                (START + timedelta(seconds=first + 9.5) + self.zone).strftime("%Y-%m-%dT%H:%M:%SZ"),
-                0.04,
-            )
-        ]
-        keys += [
-            ("power_begin", begin, 80000.1),
-            ("power_end", end, 80000.1),
-            ("result_validity", "VALID", 80001.0),
-        ]
-        detail = [f":::MLLOG {json.dumps({'key': k, 'value': v, 'time_ms': t})}" for k, v, t in keys]
-        (out / "mlperf_log_detail.txt").write_bytes(newline.join([*detail, ""]).encode())
-
-    def session(self) -> None:
-        """client.json, server.json and client.log: exchanges of 2 ms, served in the middle."""
-        power = self.folder / "power"
-        power.mkdir(parents=True)
-        base = int(START.timestamp())
-        plan = [("mlcommons/power client v3", 0.0, 0.002), ("time", 0.2, 0.202), ("new,,u", 0.3, 0.302)]
-        plan += [
-            ("time", 1.0, 1.002),
-            ("session,s,start,ranging", 2.0, 29.0),
-            ("session,s,stop,ranging", 131.0, 141.0),
-        ]
-        plan += [
-            ("time", 150.0, 150.002),
-            ("session,s,start,testing", 151.0, 199.0),
-            ("session,s,stop,testing", 301.0, 311.0),
-        ]
-        client, server = [], []
-        for cmd, sent, answered in plan:
-            client.append({"cmd": cmd, "reply": "OK", "cmd_time": base + sent, "reply_time": base + answered})
-            shift = (self.step if sent >= 150 else 0) - AHEAD
-            times = {"cmd_time": base + sent + 0.001 + shift, "reply_time": base + answered - 0.001 + shift}
-            server.append({"cmd": cmd, "reply": "OK", **times})
-        phases = {
-            "ranging": [[base + t, 0.0] for t in (2, 29, 131, 141)],
-            "testing": [[base + t, 0.0] for t in (151, 199, 301, 311)],
-        }
-        name = (START + self.server_zone).strftime("%Y-%m-%d_%H-%M-%S")
-        common = {"timezone": 0, "session_name": name}
-        (power / "client.json").write_text(json.dumps(common | {"messages": client, "phases": phases}))
-        messages = [
-            {"cmd": "Identify", "reply": "YokogawaWT330E,1,OS=Linux"},
-            {"cmd": "Go,1000,0,s_ranging", "reply": ""},
-        ]
-        moved = {mode: [[t - AHEAD, m] for t, m in stamps] for mode, stamps in phases.items()}
-        (power / "server.json").write_text(
-            json.dumps(common | {"messages": server, "phases": moved, "ptd_messages": messages})
-        )
-        (power / "client.log").write_text(
-            f"client {(START + self.zone).strftime('%Y-%m-%d %H:%M:%S')},000 [INFO] x\n"
-        )
-
-    def expected(self, name: str) -> float:
-        return sum(self.watts[name][10:90]) / 80
-
-
-def full(folder: Path, **kwargs) -> Result:
-    result = Result(folder, **kwargs)
-    result.session()
-    result.run("ranging", 30)
-    result.run("run_1", 200)
-    return result
 
 
 def means(got: dict[str, pa.Table]) -> list[float | None]:
