@@ -270,6 +270,11 @@ class TestWords:
     def test_an_empty_run_has_a_page(self, tmp_path: Path) -> None:
         assert "Nothing happened in this run" in made(tmp_path, Story(powered=False)).read_text()
 
+    def test_power_without_any_phase_is_drawn(self, tmp_path: Path) -> None:
+        page = made(tmp_path, Story())
+        assert "meter.power/main" in traces(page, "power-host")
+        assert "<strong>No joules.</strong>" in page.read_text()
+
 
 def hostile() -> Story:
     told = story(

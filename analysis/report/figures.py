@@ -16,7 +16,7 @@ import numpy as np
 from melt_stream.analysis.report.series import Series, union
 from melt_stream.analysis.wording import seconds
 
-UNITS = {"Cel": "°C", "By": "B", "Ohm": "Ω", "1": "1"}
+UNITS = {"Cel": "°C", "By": "B", "Ohm": "Ω", "1": "ratio"}
 """UCUM codes that people write otherwise."""
 COLOURS = 7
 DASHES = ("solid", "dash", "dashdot", "longdash", "longdashdot")
@@ -70,7 +70,9 @@ def line(series: Series, number: int, axes: tuple[str, str] = ("x", "y")) -> Fig
 def _number(unit: str) -> str:
     """How plotly writes a value: 5.1mW, 2.2GB, but 41.3 °C."""
     words = html.escape(UNITS.get(unit, unit))
-    return f"%{{y:.4~r}} {words}" if unit in ("%", "Cel", "1") else f"%{{y:.4~s}}{words}"
+    if unit == "1":
+        return "%{y:.4~r}"
+    return f"%{{y:.4~r}} {words}" if unit in ("%", "Cel") else f"%{{y:.4~s}}{words}"
 
 
 def stream(key: str, title: str, unit: str, series: Sequence[Series], end_s: float) -> Panel:

@@ -168,7 +168,8 @@ def _group(
     if not found and not zero:
         return None
     instance, _, stream = key.partition(".")
-    title = f"{instance if instance == stream else key}: {', '.join(columns[:4])}"
+    whose = instance if instance == stream else key
+    title = f"{whose}: {', '.join(columns)}" if len(columns) < 4 else whose
     left_out = len(columns) * len(parts) - len(found) - len(zero) if len(found) == LINES else 0
     return Group(f"{key}-{columns[0]}", title, unit, found, left_out, zero) if found else None
 

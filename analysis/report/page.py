@@ -15,6 +15,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+import pyarrow.compute as pc
+
 from melt_stream.analysis.report import figures, power_figure, tables, token_figure
 from melt_stream.analysis.report.figures import Panel
 from melt_stream.analysis.report.gather import Group, Material
@@ -93,13 +95,18 @@ def _subtitle(of: Material) -> str:
 def _banner(of: Material) -> str:
     """What a reader must know before any number."""
     said = []
-    if any(row.estimated for row in of.summary.rows):
+    drawn = [series for mine in of.power.values() for series in mine]
+    if any(row.estimated for row in of.summary.rows) or (drawn and all(s.estimated for s in drawn)):
         said.append(
             "<strong>Estimated.</strong> A model stands in for a sensor: the energy in this report is not measured. "
             "It is drawn dotted and called estimated wherever it shows."
         )
-    if not of.summary.measured_power:
-        said.append("<strong>No power was measured.</strong> This report has no joules; see the rails below.")
+    if not drawn:
+        said.append("<strong>No power was measured.</strong> There are no joules in this report.")
+    elif not of.summary.measured_power:
+        said.append(
+            "<strong>No joules.</strong> No phase of this run has energy; the power below stands alone."
+        )
     return "".join(f'<p class="banner" role="note">{words}</p>' for words in said)
 
 
@@ -110,7 +117,7 @@ def _panels(of: Material) -> tuple[list[Panel], str, str]:
     power, notes = [], []
     for device in devices:
         series = of.power.get(device, [])
-        mine = phases.filter([d == device for d in phases["device"].to_pylist()])
+        mine = phases.filter(pc.equal(phases["device"], device))
         power.append(power_figure.power(device, series, mine, tokens, of.end_s))
         notes.append(figures.spoken(series))
     streams = [figures.stream(g.key, g.title, g.unit, g.series, of.end_s) for g in of.streams]

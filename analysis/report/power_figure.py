@@ -41,7 +41,7 @@ def power(device: str, series: Sequence[Series], phases: pa.Table, tokens: pa.Ta
     data += _boxes(rows, lane_of)
     data += _ticks(tokens, lane_of)
     data += _labels(labels)
-    layout = layout_of(end_s)
+    layout = {**layout_of(end_s), "showlegend": True}  # also of one line: it says whether that is estimated
     above = [split + 0.03 if count else 0, 1]
     layout["yaxis"] = {"domain": above, "range": [0, 1], "visible": False, "fixedrange": True}
     layout["yaxis2"] = {

@@ -15,6 +15,8 @@ from melt_stream.analysis.wording import NOTHING, count, measured, number, perce
 
 ROWS = 500
 """Rows of a table on the page at most; the run has all of them."""
+LONG = 40
+"""Characters from which on a cell is broken into lines."""
 QUALITIES = ("estimated", "missing", "partial", "interpolated", "measured")
 
 
@@ -35,10 +37,8 @@ def summary_table(of: summary.Summary) -> str:
     """One row a phase, with the notes below."""
     headers, rows = summary.table(of)
     notes = "".join(f"<li>{_text(note)}</li>" for note in of.notes)
-    return (
-        table("Energy and speed of each phase, summed over requests", headers, rows)
-        + f'<ul class="notes">{notes}</ul>'
-    )
+    energy = table("Energy and speed of each phase, summed over requests", headers, rows) if rows else ""
+    return f'{energy}<ul class="notes">{notes}</ul>'
 
 
 def cards(of: summary.Summary) -> str:
@@ -196,6 +196,8 @@ def _row(cells: Sequence[object]) -> str:
 
 def _class(cell: object) -> str:
     """A quality in a cell is also said by its pattern."""
+    if len(str(cell)) > LONG:
+        return ' class="long"'
     words = str(cell).split(", ")
     found = next((q for q in QUALITIES if q in words), None)
     return f' class="{found}"' if found else ""
