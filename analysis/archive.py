@@ -18,13 +18,12 @@ import pyarrow as pa
 from melt_stream.analysis import relations
 from melt_stream.analysis.build import build
 from melt_stream.analysis.catalogue import Entry, catalogue, entry_of, gist, seconds_of, state_of
-from melt_stream.analysis.functions import add_functions
+from melt_stream.analysis.functions import energy_between_function, joules_u_function
 from melt_stream.analysis.pack import pack
 from melt_stream.analysis.relations import File
 from melt_stream.analysis.sandbox import inspect, opened, sealed
 from melt_stream.analysis.sandbox import name as quote_name
 from melt_stream.analysis.schemas import SCHEMAS
-from melt_stream.errors import ConfigError, DataError
 from melt_stream.lock import Locked
 from melt_stream.manifest import NAME
 from melt_stream.run import Run, find
@@ -77,7 +76,7 @@ def connect(place: Path | str | Sequence[Run], query: str | None = None) -> duck
             entries = [_readable(entry, snapshots) for entry in entries]
         connection = opened()
         used = _make_views(connection, entries, wanted)
-        add_functions(connection, entries, None if named is None else named.functions)
+        _add_functions(connection, entries, None if named is None else named.functions)
         sealed(connection, used)
     except BaseException:
         _remove(snapshots)
@@ -168,6 +167,16 @@ def _by_stream(streams: list[File]) -> dict[str, list[File]]:
 
 def _text(name: str) -> str:
     return (resources("melt_stream.analysis") / "views" / f"{name}.sql").read_text()
+
+
+def _add_functions(
+    connection: duckdb.DuckDBPyConnection, entries: list[Entry], called: frozenset[str] | None
+) -> None:
+    if called is None or "joules_u_of" in called:
+        joules_u_function(entries, connection)
+        connection.execute(_text("joules_u_of"))
+    if called is None or "energy_between" in called:
+        energy_between_function(entries, connection)
 
 
 def _make_tables(

@@ -138,4 +138,4 @@ def sql_type(kind: pa.DataType) -> str:
 
 
 def _unit(field: pa.Field) -> str:
-    return (field.metadata or {}).get(b"unit", b"").decode()
+    return str((field.metadata or {}).get(b"unit", b"").decode())

@@ -38,7 +38,8 @@ def rail_data(spilled: Spilled, part: Part, rails: list[dict[str, Any]]) -> Rail
     values = {name: column for name in numbers.values if (column := numbers.array(name)) is not None}
     part.order = order = _order(tick, epoch)
     if order is not None:
-        tick, epoch, t_u = (None if a is None else a[order] for a in (tick, epoch, t_u))
+        tick = tick[order]
+        epoch, t_u = (None if a is None else a[order] for a in (epoch, t_u))
         values = {name: column[order] for name, column in values.items()}
     units = {name: (spilled.schema.field(name).metadata or {}).get(b"unit", b"").decode() for name in values}
     facts = next(r for r in rails if r["sensor_of"] == spilled.key and r["name"] == part.rail)

@@ -125,21 +125,21 @@ def stream(name: str, files: list[File]) -> str:
 _T = "make_timestamp_ns(f.start_utc_ns + p.t_ns) AS t"
 
 
-def file_rows(files: Iterable[File]) -> pa.Table:
+def file_rows(files: list[File]) -> pa.Table:
     """The table ``_files`` that gives a file's rows their run."""
-    names = ("file", "run", "instance", "stream", "device", "key", "clock")
+    names = ("instance", "stream", "device", "clock")
+    texts = {
+        "file": [file.path for file in files],
+        "run": [file.entry["id"] for file in files],
+        "key": [file.key for file in files],
+        **{name: [file.stored[name] for file in files] for name in names},
+    }
+    whole = {name: [file.entry[name] for file in files] for name in ("start_utc_ns", "start_ns")}
     columns = [
-        pa.array([value(file) for file in files], pa.utf8())
-        for value in (
-            lambda f: f.path,
-            lambda f: f.entry["id"],
-            *(lambda f, n=n: f.stored[n] for n in ("instance", "stream", "device")),
-            lambda f: f.key,
-            lambda f: f.stored["clock"],
-        )
+        *(pa.array(c, pa.utf8()) for c in texts.values()),
+        *(pa.array(c, pa.int64()) for c in whole.values()),
     ]
-    times = [pa.array([file.entry[n] for file in files], pa.int64()) for n in ("start_utc_ns", "start_ns")]
-    return pa.table([*columns, *times], [*names, "start_utc_ns", "start_ns"])
+    return pa.table(columns, [*texts, *whole])
 
 
 def _groups(files: Iterable[File]) -> Iterator[tuple[Columns, list[File]]]:

@@ -1,0 +1,7 @@
+-- energy_between(run, rail, start_ns, stop_ns): energy that a rail measured in an interval of its run [J].
+--
+--     SELECT name, energy_between(run, 'meter.power/main', start_ns, stop_ns) FROM phases WHERE run = '...'
+--
+-- run VARCHAR; rail VARCHAR, a name that is unique in the run or '<sensor>/<rail>'; start_ns, stop_ns BIGINT since the
+-- run's start. Integrated as phases are: in the rail's own time base, exact at the edges, over covered time only. Null
+-- where nothing was measured. It is a function of Python over Arrow columns (analysis/functions.py): nothing to create.
