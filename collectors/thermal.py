@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import PurePosixPath
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+from annotated_types import Gt, Le
 
 from melt_stream.collector import Health
 from melt_stream.collectors._sysfs import health, parts, text, unique
@@ -30,6 +32,10 @@ class Thermal(FileSensor):
 
     unit: ZoneUnit = "auto"
     """What all zones count in, where guessing goes wrong (m degC between 0 and 1.5 degC look like tenths)."""
+
+    _: KW_ONLY
+    hz: Annotated[float, Gt(0), Le(20_000)] = 2.0
+    """Reads a second."""
 
     stream = Stream("thermal", zone=str, celsius=CELSIUS)
     _scales: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -1,12 +1,14 @@
 """What holds for every collector of this machine: its example runs, whatever of it is missing or unreadable."""
 
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
 from melt_stream.errors import DeviceError
 from melt_stream.plugins import COLLECTORS, configure, load
-from melt_stream.testing import check_collector, made_from_example
+from melt_stream.sensor import FileSensor
 from tests.collectors.host_tree import collect, plant, spoil
 
 NAMES = ["battery", "cpu", "cpu_estimate", "cpufreq", "hwmon", "memory", "nvml", "rapl", "thermal"]
@@ -15,12 +17,9 @@ FROM_FILES = [name for name in NAMES if name != "nvml"]
 
 def example(name, root):
     cls = load(COLLECTORS, name)
-    return made_from_example(cls, root), cls.example().get("tree", {})
-
-
-@pytest.mark.parametrize("name", NAMES)
-async def test_it_keeps_the_contract_of_collectors(name, tmp_path):
-    await check_collector(made_from_example(load(COLLECTORS, name), tmp_path))
+    plan = cls.example()
+    config = {**plan["config"], **({"root": plant(root, plan["tree"])} if plan["kind"] == "files" else {})}
+    return configure(cls, config, name), plan.get("tree", {})
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -32,6 +31,22 @@ async def test_the_example_measures_and_doctor_agrees(name, tmp_path, autojump_c
     declared = {rail["sensor_of"] for rail in rows["run.rails"]}
     assert declared <= {f"x.{stream.name}" for stream, _ in collector.rails()}
     assert any(key.startswith("x.") for key in rows)
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_the_document_names_every_stream_column_and_field(name, tmp_path, autojump_clock):
+    collector, _ = example(name, tmp_path)
+    sections = (Path(__file__).parents[2] / "docs/collectors.md").read_text().split("\n## ")
+    (text,) = [section for section in sections if section.startswith(f"`{name}`\n")]
+    shared = {field.name for field in fields(FileSensor)}
+    words = {field.name for field in fields(collector) if field.init and field.name not in shared}
+    for key, rows in (await collect(collector, 2.5)).items():
+        if key.startswith("x."):
+            words |= {key.removeprefix("x."), *rows[0]} - {"tick", "t_u"}
+    assert [word for word in sorted(words) if f"`{word}" not in text] == []
+    parts = ["Reads", "Streams", "Rate", "Accuracy", "Quirks", "Verified"]
+    assert re.findall(r"^\* \*\*(\w+)\*\*", text, re.MULTILINE) == parts
+    assert f"{collector.hz:g} Hz by default" in text
 
 
 @pytest.mark.parametrize("name", FROM_FILES)
