@@ -12,7 +12,7 @@ from melt_stream.collector import Health
 from melt_stream.collectors._proc_stat import JIFFY, Ticks, cores, shares
 from melt_stream.collectors._sysfs import health
 from melt_stream.outlet import Row
-from melt_stream.sensor import Files, FileSensor, Find
+from melt_stream.sensor import Files, FileSensor, Find, read_files
 from melt_stream.stream import Column, Stream
 from melt_stream.units import ONE
 
@@ -46,7 +46,10 @@ class Cpu(FileSensor):
             }  # fmt: skip
 
     def check(self) -> Health:
-        return health(self, "stat", "proc", "a Linux host, with /proc mounted")
+        there = health(self, "stat", "proc", "a Linux host, with /proc mounted")
+        if not there.ok:
+            return there
+        return Health(True, f"{len(cores(read_files(self.root, {'stat': 'proc/stat'})['stat']))} CPUs")
 
     @staticmethod
     def example() -> dict[str, Any]:

@@ -88,8 +88,10 @@ class Memory(FileSensor):
 
     def check(self) -> Health:
         there = health(self, "meminfo", "proc", "a Linux host, with /proc mounted")
-        if not there.ok or (self.pid is None and self.process is None):
+        if not there.ok:
             return there
+        if self.pid is None and self.process is None:
+            return Health(True, "meminfo; no process is asked for")
         files = read_files(self.root, {str(pid): f"proc/{pid}/smaps_rollup" for pid in self._pids()})
         if not files:
             return Health(True, f"meminfo; no process is called {self.process!r} yet")

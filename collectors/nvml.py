@@ -160,7 +160,7 @@ class Nvml(Poller):
             lib.nvmlInit()
         except lib.NVMLError as exc:
             raise DeviceError(
-                f"NVML: expected NVIDIA's driver, got {exc!s}; try: nvidia-smi on this machine"
+                f"NVML: expected NVIDIA's driver, got {exc!s}; try: an NVIDIA GPU with its driver, which nvidia-smi shows"
             ) from exc
         try:
             self._gpus = [_gpu(lib, number) for number in range(lib.nvmlDeviceGetCount())]
