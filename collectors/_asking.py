@@ -98,9 +98,11 @@ class Asking:
         questions = self.questions()
         if self.warmup:
             out.row(EVENTS, kind="phase_start", name="warmup")
-            for question in itertools.islice(itertools.cycle(questions), self.warmup):
-                await ask(question._replace(warmup=True))
-            out.row(EVENTS, kind="phase_end", name="warmup")
+            try:
+                for question in itertools.islice(itertools.cycle(questions), self.warmup):
+                    await ask(question._replace(warmup=True))
+            finally:
+                out.row(EVENTS, kind="phase_end", name="warmup")
         left, outcomes = iter(questions * self.repeat), list[str | None]()
 
         async def work() -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import httpx
 import trio
+from pydantic import BaseModel, ValidationError
 
 from melt_stream.collectors._process import guarded
 from melt_stream.errors import ConfigError, DeviceError
@@ -127,6 +128,32 @@ async def health(client: httpx.AsyncClient) -> str:
         return str((await client.get("/health")).status_code)
     except httpx.HTTPError as exc:
         return f"{type(exc).__name__}: {exc}"
+
+
+class Settings(BaseModel):
+    """Part of ``/props``."""
+
+    n_ctx: int | None = None
+
+
+class Props(BaseModel):
+    """What ``/props`` tells of the model and the server; other builds tell more or less."""
+
+    model_alias: str = ""
+    model_path: str = ""
+    model_ftype: str = ""
+    build_info: str = ""
+    total_slots: int | None = None
+    default_generation_settings: Settings = Settings()
+
+
+async def ask_props(client: httpx.AsyncClient) -> Props:
+    """Return the server's properties, empty where it does not tell them."""
+    try:
+        response = await client.get("/props")
+        return Props.model_validate_json(response.content) if response.is_success else Props()
+    except (httpx.HTTPError, ValidationError) as exc:
+        raise DeviceError(f"{client.base_url}: expected what llama.cpp tells at /props, got {exc}") from exc
 
 
 def embedded_command(model: str, *, threads: int, n_ctx: int, n_batch: int, slots: int) -> list[str]:

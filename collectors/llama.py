@@ -21,6 +21,7 @@ from melt_stream.collector import Health
 from melt_stream.collectors._asking import Asking, plainly
 from melt_stream.collectors._llama_answer import LlamaAnswer
 from melt_stream.collectors._llama_server import (
+    ask_props,
     binary_command,
     embedded_command,
     free_port,
@@ -168,18 +169,16 @@ class Llama(Asking):
             raise DeviceError(f"the server does not answer any more ({got}), after: {failure}")
 
     async def _tell_facts(self, out: Outlet, client: httpx.AsyncClient) -> None:
-        response = await client.get("/props")
-        props = response.json() if response.is_success else {}
-        settings = props.get("default_generation_settings", {})
-        path = str(props.get("model_path", self.model))
+        props = await ask_props(client)
+        path = props.model_path or self.model
         facts = {
-            "model": props.get("model_alias") or Path(path).name, "model_file": path,
-            "quantisation": props.get("model_ftype"), "server_build": props.get("build_info"),
-            "n_ctx": settings.get("n_ctx"), "slots": props.get("total_slots"),
+            "model": props.model_alias or Path(path).name, "model_file": path, "quantisation": props.model_ftype,
+            "server_build": props.build_info, "n_ctx": props.default_generation_settings.n_ctx,
+            "slots": props.total_slots,
         }  # fmt: skip
         if not self.url:
             facts |= {"threads": self.threads, "n_batch": self.n_batch}
             facts["server"] = self.binary or f"xllamacpp {importlib.metadata.version('xllamacpp')}"
         for name, value in facts.items():
-            if value not in (None, ""):
+            if value not in {None, ""}:
                 out.fact(name, value)

@@ -50,6 +50,10 @@ class _Piece(BaseModel):
     error: str | None = None
 
 
+class _Shown(BaseModel):
+    details: dict[str, Any] = {}
+
+
 @dataclass
 class Ollama(Asking):
     """Ask Ollama's ``/api/chat``. The model is loaded first, as the phase ``load``."""
@@ -89,9 +93,16 @@ class Ollama(Asking):
             )
         out.row(EVENTS, kind="load_end")
         out.fact("model", self.model)
-        shown = await client.post("/api/show", json={"model": self.model})
-        if shown.is_success:
-            out.fact("model_details", shown.json().get("details"))
+        await self._tell_details(out, client)
+
+    async def _tell_details(self, out: Outlet, client: httpx.AsyncClient) -> None:
+        try:
+            shown = await client.post("/api/show", json={"model": self.model})
+            details = _Shown.model_validate_json(shown.content).details if shown.is_success else {}
+        except (httpx.HTTPError, ValidationError) as exc:
+            raise DeviceError(f"{self.url}: expected what Ollama tells at /api/show, got {exc}") from exc
+        for name, value in details.items():
+            out.fact(name, value)
 
     async def _ask(self, out: Outlet, client: httpx.AsyncClient, question: Question) -> str | None:
         options = {

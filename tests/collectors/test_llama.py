@@ -270,6 +270,19 @@ async def test_facts_of_the_server_are_recorded():
     }  # fmt: skip
 
 
+async def test_a_server_that_is_not_llama_cpp_is_named():
+    async with server(stream(), props=[whole("<html>")]) as http:
+        with pytest.raises(DeviceError, match=r"expected what llama.cpp tells at /props"):
+            await one(http.url).collect(Hub().outlet("w"))
+
+
+async def test_a_server_that_tells_nothing_of_itself_is_asked_all_the_same():
+    async with server(stream(piece("a", 1, 0.0, finish="stop")), props=[whole("", 404)]) as http:
+        recorded = await run(one(http.url))
+    assert len(recorded.events("token")) == 1
+    assert recorded.facts == {}
+
+
 async def test_cancelled_in_an_answer_it_keeps_what_came_and_says_so():
     hub, taken = Hub(), trio.Event()
     async with server([STREAM, chunk(piece("a", 1, 0.0)), taken]) as http, trio.open_nursery() as nursery:

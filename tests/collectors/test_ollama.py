@@ -102,7 +102,7 @@ async def test_the_model_is_loaded_first_as_a_phase_of_its_own():
         "request_sent",
         "request_end",
     ]
-    assert recorded.facts == {"model": "m", "model_details": {"quantization_level": "Q4_1"}}
+    assert recorded.facts == {"model": "m", "quantization_level": "Q4_1"}
 
 
 async def test_a_line_in_two_reads_and_a_character_in_two_reads():
@@ -148,3 +148,9 @@ async def test_a_model_that_is_not_there_is_a_device_error():
 async def test_no_server_is_a_device_error():
     with pytest.raises(DeviceError, match="expected an Ollama server, got ConnectError"):
         await one("http://127.0.0.1:9").collect(Hub().outlet("w"))
+
+
+async def test_what_is_no_ollama_is_a_device_error():
+    async with server(reply(line(0.1, "a"), last(0.2, 1)), api__show=[whole("<html>")]) as http:
+        with pytest.raises(DeviceError, match="expected what Ollama tells at /api/show"):
+            await one(http.url).collect(Hub().outlet("w"))
