@@ -35,6 +35,8 @@ class TraceTimes:
     first_edge_seen: int | None = None
     infer_commands: list[int] = field(default_factory=list)
     infer_done: list[int] = field(default_factory=list)
+    inferences: list[int] = field(default_factory=list)
+    """How many each command ran."""
 
 
 @dataclass
@@ -44,10 +46,11 @@ class LogSummary:
     traces: dict[str, TraceTimes] = field(default_factory=dict)
     instruments: dict[str, str] = field(default_factory=dict)
     """By trace: the energy monitor's name, such as ``lpm01a``."""
-    laps: list[tuple[int, int]] = field(default_factory=list)
-    """(microseconds of the timer that saw the edge, host time of the line)."""
+    laps: list[tuple[int, int, int]] = field(default_factory=list)
+    """(epoch, microseconds of the timer that saw the edge, host time of the line). The timer starts again from 0
+    after 2^32 us, 512 s or 699 s, as the board has it: each time is an epoch."""
     inferences: list[int] = field(default_factory=list)
-    """How many each ``infer`` command ran."""
+    """How many each ``infer`` command ran outside of traces."""
     facts: dict[str, str] = field(default_factory=dict)
     _open: TraceTimes | None = None
 
@@ -56,11 +59,13 @@ class LogSummary:
         if line.source == "parser" and (command := _COMMAND.match(line.text)):
             self._command(command[2], command[3] or "", line.ns)
         elif found := _LAP.search(line.text):
-            self.laps.append((int(found[1]), line.ns))
+            epoch, last, _ = self.laps[-1] if self.laps else (0, 0, 0)
+            us = int(found[1])
+            self.laps.append((epoch + (us < last), us, line.ns))
         elif found := _REGISTERED.search(line.text):
             self.instruments[found[1]] = found[2]
         elif found := _INFER.search(line.text):
-            self.inferences.append(int(found[1]))
+            (self._open or self).inferences.append(int(found[1]))
         elif found := _CONFIG.search(line.text):
             self.facts[f"config.{found[1]}"] = found[2]
         elif found := _FACTS.search(line.text):
@@ -126,7 +131,7 @@ def trace_readings(
             yield reading(edges[2 * k + 2], None, times.infer_done[k], "arrival")
 
 
-def lap_readings(clock: Clock, laps: list[tuple[int, int]]) -> Iterator[Reading]:
+def lap_readings(clock: Clock, laps: list[tuple[int, int, int]]) -> Iterator[Reading]:
     """Yield each lap line as an arrival: the timer showed its microseconds before the host read the line."""
-    for tick, ns in laps:
-        yield Reading(clock, tick, 1, None, ns + STAMP_NS, 0, "arrival")
+    for epoch, tick, ns in laps:
+        yield Reading(clock, tick, 1, None, ns + STAMP_NS, epoch, "arrival")

@@ -14,9 +14,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -53,6 +52,13 @@ _SUFFIX = "-energy.bin"
 _BLOCK = 1 << 18
 _LINES = 4096
 _UNITS = {"joules": "J", "mean_w": "W", "joules_per_inference": "J", "seconds": "s", "inferences_per_s": "/s"}
+
+
+class Edge(NamedTuple):
+    """A time stamp of a window's edge on its clock."""
+
+    epoch: int
+    tick: int
 
 
 @dataclass
@@ -166,8 +172,16 @@ async def _import_trace(
             offset, k = offset + len(block), k + len(samples)
     for reading in _readings(log, name, epoch, edges, round(1e9 / rate)):
         out.clock_reading(reading)
-    requests = _emit_windows(out, events("windows", TRACE), epoch, edges, windows, log)
-    _check(windows, edges, results, path.with_name("results.txt"))
+    times = log.traces.get(name)
+    requests = _emit_windows(
+        out,
+        events("windows", TRACE),
+        placed := [Edge(epoch, edge) for edge in edges],
+        windows,
+        times.inferences if times else [],
+        log.facts.get("config.model"),
+    )
+    _check(windows, placed, results, path.with_name("results.txt"))
     for position, w in enumerate(windows):
         seconds = (edges[w] - edges[w - 1]) / 1e9
         own = _recomputed(rule, position, rate, results.get(w), seconds)
@@ -210,7 +224,12 @@ def _readings(log: LogSummary, name: str, epoch: int, edges: list[int], resoluti
 
 
 def _emit_windows(
-    out: Outlet, stream: Stream, epoch: int, edges: list[int], windows: list[int], log: LogSummary
+    out: Outlet,
+    stream: Stream,
+    edges: list[Edge],
+    windows: list[int],
+    inferences: list[int],
+    model: str | None,
 ) -> dict[int, int]:
     """Write the windows as requests; return their numbers. A last edge without its pair starts one without an end."""
     requests: dict[int, int] = {}
@@ -218,26 +237,25 @@ def _emit_windows(
     for w in [*windows, *unpaired]:
         requests[w] = out.next_request()
         pair = w // 2 - 1
-        ran = log.inferences[pair] if w % 2 == 0 and pair < len(log.inferences) else None
-        about = {"window": w, "inferences": ran, "model": log.facts.get("config.model")}
+        ran = inferences[pair] if w % 2 == 0 and pair < len(inferences) else None
+        about = {"window": w, "inferences": ran, "model": model}
         detail = json.dumps({key: value for key, value in about.items() if value is not None})
         label: dict[str, Any] = {"request": requests[w], "name": f"window {w}", "detail": detail}
-        out.row(stream, tick=edges[w - 1], epoch=epoch, kind="window_start", **label)
-        if w < len(edges):
-            out.row(stream, tick=edges[w], epoch=epoch, kind="window_end", **label)
+        for kind, (epoch, tick) in zip(("window_start", "window_end"), edges[w - 1 : w + 1], strict=False):
+            out.row(stream, tick=tick, epoch=epoch, kind=kind, **label)
     return requests
 
 
-def _check(windows: list[int], edges: list[int], results: dict[int, WindowResult], path: Path) -> None:
+def _check(windows: list[int], edges: list[Edge], results: dict[int, WindowResult], path: Path) -> None:
     """Refuse results of another run: an official figure beside the wrong window would mislead."""
     for w, result in results.items():
         if edges and w not in windows:
             raise DataError(
                 f"{path}, line {result.line}: expected a window between {len(edges)} edges, got window {w}"
             )
-        if edges and result.at_s is not None and abs(result.at_s - edges[w - 1] / 1e9) > 0.0101:
+        if edges and result.at_s is not None and abs(result.at_s - edges[w - 1].tick / 1e9) > 0.0101:
             raise DataError(
-                f"{path}, line {result.line}: expected window {w} at {edges[w - 1] / 1e9:.2f} s as in the time stamps, "
+                f"{path}, line {result.line}: expected window {w} at {edges[w - 1].tick / 1e9:.2f} s as in the time stamps, "
                 f"got {result.at_s} s; are these files of one run?"
             )
 
@@ -273,17 +291,16 @@ def _emit_oracles(
 
 def _import_laps(out: Outlet, folder: Path, log: LogSummary, results: dict[int, WindowResult]) -> None:
     """A session without a trace: the device timed itself."""
-    edges = [us for us, _ in log.laps]
-    if any(after < before for before, after in pairwise(edges)):
-        raise DataError(
-            f"{folder / 'log.txt'}: expected m-lap-us to rise, got a smaller one; did the timer wrap?"
-        )
     for reading in lap_readings(DUT, log.laps):
         out.clock_reading(reading)
+    edges = [Edge(epoch, us) for epoch, us, _ in log.laps]
     windows = _windows(len(edges), results)
-    requests = _emit_windows(out, events("windows", DUT), 0, edges, windows, log)
+    requests = _emit_windows(
+        out, events("windows", DUT), edges, windows, log.inferences, log.facts.get("config.model")
+    )
     _check(windows, edges, {w: r for w, r in results.items() if r.at_s is None}, folder / "results.txt")
-    for w in results.keys() | set(windows):
-        seconds = (edges[w] - edges[w - 1]) / 1e6 if w in requests else 0.0
-        own = _per_inference(None, results.get(w), seconds) if seconds else {}
+    for w in sorted(results.keys() | set(windows)):
+        own = {}
+        if w in requests and edges[w].epoch == edges[w - 1].epoch:
+            own = _per_inference(None, results.get(w), (edges[w].tick - edges[w - 1].tick) / 1e6)
         _emit_oracles(out, requests.get(w), own, results.get(w))

@@ -211,6 +211,22 @@ async def test_a_performance_session_has_windows_by_the_devices_timer_and_no_pow
     assert {row["kind"] for row in got["run.readings"].to_pylist()} == {"arrival"}
 
 
+async def test_a_timer_that_starts_again_gets_a_new_epoch(tmp_path):
+    (tmp_path / "log.txt").write_text(
+        PERFORMANCE.replace("126705000", "205000")
+        + "177812.432 dut: m-lap-us-705000\n177827.432 dut: m-lap-us-15705000\n"
+    )
+    got = await collect(tmp_path)
+    windows = [(row["name"], row["epoch"], row["tick"]) for row in got["er.windows"].to_pylist()]
+    assert windows[2:] == [
+        ("window 4", 0, 111_484_000),
+        ("window 4", 1, 205_000),
+        ("window 6", 1, 705_000),
+        ("window 6", 1, 15_705_000),
+    ]
+    assert [row["epoch_of"] for row in got["run.readings"].to_pylist()] == [0, 0, 0, 0, 1, 1, 1]
+
+
 def test_the_session_is_found_below_a_folder_and_several_are_told_apart(tmp_path):
     trace = write_trace(tmp_path / "board" / "kws" / "energy", np.ones(10), edges=[])
     for mode in ("performance", "accuracy"):
