@@ -24,7 +24,7 @@ POWER = Stream("power", rail=str, watts=W)
 """``power*_input``: instantaneous."""
 AVERAGE = Stream("average", rail=str, watts=W)
 """``power*_average``: the mean over the interval that the chip states, or over one that only its firmware knows."""
-ENERGY = Stream("energy", rail=str, energy=Column(Unit("uJ"), pa.int64()))
+ENERGY = Stream("hwmon_energy", rail=str, energy=Column(Unit("uJ"), pa.int64()))
 """``energy*_input``: counts up since the driver was loaded."""
 SUPPLY = Stream("supply", rail=str, volts=V, amps=A)
 """``in*_input`` with the ``curr*_input`` of the same rail, where the chip has no power for it."""

@@ -18,7 +18,7 @@ from melt_stream.rail import Rail
 from melt_stream.stream import Column, Stream
 from melt_stream.units import BYTE, CELSIUS, HZ, PERCENT, Unit, W
 
-ENERGY = Stream("energy", rail=str, energy=Column(Unit("mJ"), pa.int64()))
+ENERGY = Stream("nvml_energy", rail=str, energy=Column(Unit("mJ"), pa.int64()))
 """The driver's counter since it was loaded (Volta and later); it moves every 20 to 100 ms."""
 INSTANT = Stream("instant", rail=str, watts=W)
 """The newest conversion of the board's sensor, which looks only part of the time on some models."""
@@ -223,7 +223,7 @@ def _average(name: str) -> Rail:
     )
 
 
-_RAILS = {"energy": _energy, "instant": _instant, "average": _average}
+_RAILS = {"nvml_energy": _energy, "instant": _instant, "average": _average}
 
 
 def _load(library: Any) -> Any:

@@ -25,7 +25,7 @@ def test_power_energy_and_pairs_in_si_units(tmp_path):
         ("power", "ina226-power1", pytest.approx(9.775)),
         ("supply", "ina3221-VDD_IN", pytest.approx(5.04), pytest.approx(1.2)),
         ("average", "power_meter-power1", pytest.approx(98.0)),
-        ("energy", "amd_energy-Esocket0", 1_843_000_000),
+        ("hwmon_energy", "amd_energy-Esocket0", 1_843_000_000),
     ]
 
 
@@ -38,8 +38,13 @@ async def test_rails_say_kind_window_and_boundary(tmp_path, autojump_clock):
         "power_meter-power1": ("mean", 1e9, "board"),
         "amd_energy-Esocket0": ("counter", None, "package"),
     }
-    assert {type(row["energy"]) for row in rows["x.energy"]} == {int}
-    assert {r["sensor_of"] for r in rows["run.rails"]} == {"x.power", "x.supply", "x.average", "x.energy"}
+    assert {type(row["energy"]) for row in rows["x.hwmon_energy"]} == {int}
+    assert {r["sensor_of"] for r in rows["run.rails"]} == {
+        "x.power",
+        "x.supply",
+        "x.average",
+        "x.hwmon_energy",
+    }
 
 
 def test_a_pair_that_has_its_power_already_is_not_measured_twice(tmp_path):

@@ -60,11 +60,11 @@ async def test_each_measure_is_a_stream_of_its_kind(autojump_clock):
         (r["sensor_of"], r["name"]): (r["kind"], r["window_ns"], r["boundary"]) for r in rows["run.rails"]
     }
     for gpu in ("gpu0", "gpu1"):
-        assert kinds.pop(("x.energy", gpu)) == ("counter", None, "board")
+        assert kinds.pop(("x.nvml_energy", gpu)) == ("counter", None, "board")
         assert kinds.pop(("x.instant", gpu)) == ("gauge", None, "board")
         assert kinds.pop(("x.average", gpu)) == ("mean", 1e9, "board")
     assert not kinds
-    assert {row["energy"] for row in rows["x.energy"]} == {2**40}
+    assert {row["energy"] for row in rows["x.nvml_energy"]} == {2**40}
     assert {row["watts"] for row in rows["x.instant"]} == {71.5}
     assert {row["watts"] for row in rows["x.average"]} == {70.25}
     facts = {row["name"]: json.loads(row["value"]) for row in rows["run.facts"]}
@@ -136,7 +136,7 @@ def test_doctor_tells_a_missing_package_driver_and_gpu():
     assert "no GPU" in Nvml(library=empty).check().what
     assert empty.is_open == 0
     lib = Library()
-    assert Nvml(library=lib).check().what == "Example GPU: average, energy, gpu, instant"
+    assert Nvml(library=lib).check().what == "Example GPU: average, gpu, instant, nvml_energy"
     assert lib.is_open == 0
 
 
