@@ -11,11 +11,10 @@ nothing is measured. See docs/importers.md.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -32,8 +31,16 @@ from melt_stream.collectors._energyrunner import (
     window_results,
 )
 from melt_stream.collectors._energyrunner_log import LogSummary, lap_readings, trace_readings
+from melt_stream.collectors._energyrunner_windows import (
+    Edge,
+    check_results,
+    emit_oracles,
+    emit_windows,
+    per_inference,
+    recomputed,
+    window_numbers,
+)
 from melt_stream.collectors._files import folders_below, numbered_lines, open_regular, read_json
-from melt_stream.collectors._oracles import ORACLES, oracle
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.events import events
 from melt_stream.outlet import Outlet
@@ -51,14 +58,6 @@ TRACE_LIMIT = 8 << 30
 _SUFFIX = "-energy.bin"
 _BLOCK = 1 << 18
 _LINES = 4096
-_UNITS = {"joules": "J", "mean_w": "W", "joules_per_inference": "J", "seconds": "s", "inferences_per_s": "/s"}
-
-
-class Edge(NamedTuple):
-    """A time stamp of a window's edge on its clock."""
-
-    epoch: int
-    tick: int
 
 
 @dataclass
@@ -152,7 +151,7 @@ async def _import_trace(
     name = path.name.removesuffix(_SUFFIX)
     stamps = path.with_name(f"{name}-timestamps.json")
     edges = edges_ns(read_json(stamps), stamps) if stamps.exists() else []
-    windows = _windows(len(edges), results)
+    windows = window_numbers(len(edges), results)
     with open_regular(path, TRACE_LIMIT) as file:
         rate = trace_rate(file.read(HEADER_BYTES), path)
         stream = Stream("trace", clock=TRACE, period_ns=1e9 / rate, energy=Column(Unit("uJ"), pa.float32()))
@@ -172,20 +171,18 @@ async def _import_trace(
             offset, k = offset + len(block), k + len(samples)
     for reading in _readings(log, name, epoch, edges, round(1e9 / rate)):
         out.clock_reading(reading)
-    times = log.traces.get(name)
-    requests = _emit_windows(
-        out,
-        events("windows", TRACE),
-        placed := [Edge(epoch, edge) for edge in edges],
-        windows,
-        times.inferences if times else [],
-        log.facts.get("config.model"),
+    placed = [Edge(epoch, edge) for edge in edges]
+    ran = log.traces[name].inferences if name in log.traces else []
+    requests = emit_windows(
+        out, events("windows", TRACE), placed, windows, ran, log.facts.get("config.model")
     )
-    _check(windows, placed, results, path.with_name("results.txt"))
+    check_results(windows, placed, results, path.with_name("results.txt"))
     for position, w in enumerate(windows):
         seconds = (edges[w] - edges[w - 1]) / 1e9
-        own = _recomputed(rule, position, rate, results.get(w), seconds)
-        _emit_oracles(out, requests[w], own, results.get(w))
+        own = recomputed(rule, position, rate, results.get(w), seconds)
+        emit_oracles(out, requests[w], own, results.get(w))
+    for w in sorted(results.keys() - set(windows)):  # no time stamps: nothing says where these windows were
+        emit_oracles(out, None, {}, results[w])
 
 
 def _rail(instrument: str) -> Rail:
@@ -210,12 +207,6 @@ def _emit(out: Outlet, stream: Stream, epoch: int, first: int, samples: np.ndarr
         out.gap(stream, int(ticks[start]), int(ticks[stop]), "not a number in the trace", lost=0, epoch=epoch)
 
 
-def _windows(edges: int, results: dict[int, WindowResult]) -> list[int]:
-    """The windows' numbers: every pair after the first edge, and others that the results name."""
-    pairs = set(range(2, edges, 2))
-    return sorted(pairs | {w for w in results if 0 < w < edges})
-
-
 def _readings(log: LogSummary, name: str, epoch: int, edges: list[int], resolution: int) -> Iterator[Reading]:
     if (times := log.traces.get(name)) is not None:
         yield from trace_readings(TRACE, epoch, times, edges, resolution)
@@ -223,84 +214,20 @@ def _readings(log: LogSummary, name: str, epoch: int, edges: list[int], resoluti
         yield Reading(TRACE, 0, 1, 0, 0, epoch, "exact")
 
 
-def _emit_windows(
-    out: Outlet,
-    stream: Stream,
-    edges: list[Edge],
-    windows: list[int],
-    inferences: list[int],
-    model: str | None,
-) -> dict[int, int]:
-    """Write the windows as requests; return their numbers. A last edge without its pair starts one without an end."""
-    requests: dict[int, int] = {}
-    unpaired = [len(edges)] if len(edges) > 1 and len(edges) % 2 == 0 else []
-    for w in [*windows, *unpaired]:
-        requests[w] = out.next_request()
-        pair = w // 2 - 1
-        ran = inferences[pair] if w % 2 == 0 and pair < len(inferences) else None
-        about = {"window": w, "inferences": ran, "model": model}
-        detail = json.dumps({key: value for key, value in about.items() if value is not None})
-        label: dict[str, Any] = {"request": requests[w], "name": f"window {w}", "detail": detail}
-        for kind, (epoch, tick) in zip(("window_start", "window_end"), edges[w - 1 : w + 1], strict=False):
-            out.row(stream, tick=tick, epoch=epoch, kind=kind, **label)
-    return requests
-
-
-def _check(windows: list[int], edges: list[Edge], results: dict[int, WindowResult], path: Path) -> None:
-    """Refuse results of another run: an official figure beside the wrong window would mislead."""
-    for w, result in results.items():
-        if edges and w not in windows:
-            raise DataError(
-                f"{path}, line {result.line}: expected a window between {len(edges)} edges, got window {w}"
-            )
-        if edges and result.at_s is not None and abs(result.at_s - edges[w - 1].tick / 1e9) > 0.0101:
-            raise DataError(
-                f"{path}, line {result.line}: expected window {w} at {edges[w - 1].tick / 1e9:.2f} s as in the time stamps, "
-                f"got {result.at_s} s; are these files of one run?"
-            )
-
-
-def _recomputed(
-    rule: OfficialRule, position: int, rate: float, result: WindowResult | None, seconds: float
-) -> dict[str, float]:
-    count = int(rule.counts[position])
-    own = {"joules": float(rule.sums[position]) * 1e-6} if count else {}
-    if count:
-        own["mean_w"] = own["joules"] / (count / rate)
-    return own | _per_inference(own.get("joules"), result, seconds)
-
-
-def _per_inference(joules: float | None, result: WindowResult | None, seconds: float) -> dict[str, float]:
-    ran = result.values.get("inferences") if result else None
-    own = {"seconds": seconds}
-    if ran and seconds:
-        own["inferences_per_s"] = ran / seconds
-    if ran and joules is not None:
-        own["joules_per_inference"] = joules / ran
-    return own
-
-
-def _emit_oracles(
-    out: Outlet, request: int | None, own: dict[str, float], result: WindowResult | None
-) -> None:
-    reported = result.values if result else {}
-    for quantity, unit in _UNITS.items():
-        if quantity in reported or (quantity in own and quantity in ("joules", "mean_w")):
-            out.row(ORACLES, **oracle(request, quantity, unit, reported.get(quantity), own.get(quantity)))
-
-
 def _import_laps(out: Outlet, folder: Path, log: LogSummary, results: dict[int, WindowResult]) -> None:
     """A session without a trace: the device timed itself."""
     for reading in lap_readings(DUT, log.laps):
         out.clock_reading(reading)
     edges = [Edge(epoch, us) for epoch, us, _ in log.laps]
-    windows = _windows(len(edges), results)
-    requests = _emit_windows(
+    windows = window_numbers(len(edges), results)
+    requests = emit_windows(
         out, events("windows", DUT), edges, windows, log.inferences, log.facts.get("config.model")
     )
-    _check(windows, edges, {w: r for w, r in results.items() if r.at_s is None}, folder / "results.txt")
+    check_results(
+        windows, edges, {w: r for w, r in results.items() if r.at_s is None}, folder / "results.txt"
+    )
     for w in sorted(results.keys() | set(windows)):
         own = {}
         if w in requests and edges[w].epoch == edges[w - 1].epoch:
-            own = _per_inference(None, results.get(w), (edges[w].tick - edges[w - 1].tick) / 1e6)
-        _emit_oracles(out, requests.get(w), own, results.get(w))
+            own = per_inference(None, results.get(w), (edges[w].tick - edges[w - 1].tick) / 1e6)
+        emit_oracles(out, requests.get(w), own, results.get(w))

@@ -102,6 +102,8 @@ async def test_reported_figures_stand_beside_the_window_they_are_of(tmp_path, ne
     assert (4, "joules", "J", pytest.approx(0.0408)) in rows
     assert (4, "mean_w", "W", pytest.approx(0.042654123)) in rows
     assert (4, "joules_per_inference", "J", pytest.approx(27.2e-6)) in rows
+    each = [row for row in got["er.oracles"].to_pylist() if row["quantity"] == "joules_per_inference"]
+    assert each[0]["recomputed"] == pytest.approx(naive(samples, 1000.0, 1.1, 2.458)[0] * 1e-6 / 1500)
     seconds = [row for row in got["er.oracles"].to_pylist() if row["quantity"] == "seconds"]
     assert seconds[0]["recomputed"] == pytest.approx(1.358)
 
@@ -154,6 +156,17 @@ async def test_a_last_edge_without_its_pair_is_a_window_without_an_end(tmp_path)
     windows = (await collect(tmp_path))["er.windows"].to_pylist()
     assert [row["kind"] for row in windows] == ["window_start", "window_end"] * 2 + ["window_start"]
     assert windows[-1]["tick"] == 5_500_000_000
+
+
+async def test_without_time_stamps_the_official_figures_stand_alone(tmp_path):
+    write_trace(tmp_path, np.full(6000, 30.0))
+    (tmp_path / "trace1-timestamps.json").unlink()
+    write_results(tmp_path, [(2, 1.1, 40770.0, 1500)])
+    got = await collect(tmp_path)
+    assert "er.windows" not in got
+    rows = {row["quantity"]: row for row in got["er.oracles"].to_pylist()}
+    assert (rows["joules"]["request"], rows["joules"]["recomputed"]) == (None, None)
+    assert rows["joules"]["reported"] == pytest.approx(0.04077)
 
 
 async def test_what_is_no_number_is_null_and_a_gap_and_not_zero(tmp_path):
