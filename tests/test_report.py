@@ -165,7 +165,12 @@ class TestFigures:
         told = story()
         ticks = traces(made(tmp_path, told), "power-host")["token"]
         assert ticks["x"][::3].tolist() == [t["stop_ns"] / 1e9 for t in told.tokens]
+        assert ticks["text"][3] == ticks["text"][4]  # at both ends, wherever it is pointed at
         assert ticks["text"][3].startswith("request 1, token 1 “ energy”, 0.1")
+
+    def test_a_tokens_text_is_shown_as_it_is(self, tmp_path: Path) -> None:
+        texts = traces(made(tmp_path, story(words=("don't", "<b>", "a\n"))), "power-host")["token"]["text"]
+        assert [re.split("[“”]", text)[1] for text in texts[:9:3]] == ["don't", "&lt;b&gt;", "a⏎"]
 
     def test_a_gap_breaks_the_line_and_is_hatched(self, tmp_path: Path) -> None:
         found = traces(made(tmp_path, story()), "power-host")

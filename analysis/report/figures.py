@@ -38,6 +38,11 @@ class Panel:
     """True where its x axis is the run's time."""
 
 
+def literal(text: str) -> str:
+    """``text`` for plotly, which reads some HTML: as it is, with line breaks made visible."""
+    return html.escape(text.replace("\n", "\N{RETURN SYMBOL}"), quote=False)
+
+
 def array(values: Iterable[float] | np.ndarray, kind: str = "f8") -> dict[str, str]:
     """Numbers as plotly reads them fastest: base64 of little-endian floats, NaN included."""
     raw = np.ascontiguousarray(values, dtype=f"<{kind}").tobytes()
@@ -51,7 +56,7 @@ def line(series: Series, number: int, axes: tuple[str, str] = ("x", "y")) -> Fig
     return {
         "type": "scatter",
         "mode": "lines" if len(series.t_s) > 1 else "markers",
-        "name": html.escape(series.name) + words,
+        "name": literal(series.name) + words,
         "x": array(series.t_s),
         "y": array(series.values, "f4"),
         "xaxis": axes[0],
@@ -69,7 +74,7 @@ def line(series: Series, number: int, axes: tuple[str, str] = ("x", "y")) -> Fig
 
 def _number(unit: str) -> str:
     """How plotly writes a value: 5.1mW, 2.2GB, but 41.3 °C."""
-    words = html.escape(UNITS.get(unit, unit))
+    words = literal(UNITS.get(unit, unit))
     if unit == "1":
         return "%{y:.4~r}"
     return f"%{{y:.4~r}} {words}" if unit in ("%", "Cel") else f"%{{y:.4~s}}{words}"
@@ -80,7 +85,7 @@ def stream(key: str, title: str, unit: str, series: Sequence[Series], end_s: flo
     layout = layout_of(end_s)
     shown = UNITS.get(unit, unit)
     layout["yaxis"] = {
-        "title": {"text": html.escape(shown)}, "gridcolor": "--grid", "zerolinecolor": "--axis", "exponentformat": "SI",
+        "title": {"text": literal(shown)}, "gridcolor": "--grid", "zerolinecolor": "--axis", "exponentformat": "SI",
     }  # fmt: skip
     layout["showlegend"] = len(series) > 1
     data = [*hatched(series, _heights(series)), *(line(s, i) for i, s in enumerate(series))]
@@ -105,8 +110,8 @@ def layout_of(end_s: float | None) -> Figure:
     return {
         "xaxis": x,
         "margin": {"l": 62, "r": 12, "t": 8, "b": 44},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
+        "paper_bgcolor": "--page",
+        "plot_bgcolor": "--page",
         "font": {"color": "--text", "family": "system-ui, sans-serif", "size": 12},
         "hovermode": "x unified",
         "hoverlabel": {

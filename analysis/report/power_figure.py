@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from melt_stream.analysis.report.figures import Figure, Panel, array, hatched, layout_of, line, rectangles
+from melt_stream.analysis.report.figures import (
+    Figure,
+    Panel,
+    array,
+    hatched,
+    layout_of,
+    line,
+    literal,
+    rectangles,
+)
 from melt_stream.analysis.report.series import Series, lanes, union
 from melt_stream.analysis.summary import ORDER
 from melt_stream.analysis.wording import measured
@@ -136,12 +144,12 @@ def _ticks(tokens: pa.Table, lane_of: Mapping[Any, int]) -> list[Figure]:
     }  # fmt: skip
     if len(shown) > HOVERED_TICKS:
         return [{**trace, "hoverinfo": "skip"}]
-    words = [w for r in shown for w in (_token_words(r), "", "")]
+    words = [w for r in shown for w in (*[_token_words(r)] * 2, "")]
     return [{**trace, "text": words, "hovertemplate": "%{text}<extra></extra>"}]
 
 
 def _token_words(row: Mapping[str, Any]) -> str:
-    text = "" if row["text"] is None else f" “{html.escape(row['text'])}”"
+    text = "" if row["text"] is None else f" “{literal(row['text'])}”"
     energy = "" if row["joules"] is None else f", {measured(row['joules'], row['joules_u'])} J"
     return f"request {row['request']}, token {row['index']}{text}{energy}"
 
@@ -151,6 +159,6 @@ def _labels(labels: Sequence[tuple[float, int, str]]) -> list[Figure]:
         return []
     return [{
         "type": "scatter", "mode": "text", "x": [t for t, _, _ in labels], "y": [lane for _, lane, _ in labels],
-        "text": [html.escape(name) for _, _, name in labels], "textposition": "top right", "yaxis": "y3",
+        "text": [literal(name) for _, _, name in labels], "textposition": "top right", "yaxis": "y3",
         "textfont": {"size": 10, "color": "--muted"}, "hoverinfo": "skip", "showlegend": False, "cliponaxis": False,
     }]  # fmt: skip

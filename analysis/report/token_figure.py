@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 
 import numpy as np
 import pyarrow as pa
 
-from melt_stream.analysis.report.figures import COLOURS, ESTIMATED_DASH, Figure, Panel, array, layout_of
+from melt_stream.analysis.report.figures import (
+    COLOURS,
+    ESTIMATED_DASH,
+    Figure,
+    Panel,
+    array,
+    layout_of,
+    literal,
+)
 from melt_stream.analysis.report.series import Floats, thin
 from melt_stream.analysis.summary import ENOUGH
 from melt_stream.analysis.wording import measured
@@ -33,7 +40,7 @@ def energy_per_token(tokens: pa.Table, end_label: str) -> Panel | None:
     layout = layout_of(None)
     layout["xaxis"]["title"] = {"text": "output token"}
     layout["yaxis"] = {
-        "title": {"text": f"J/token ({html.escape(end_label)})"}, "gridcolor": "--grid", "zerolinecolor": "--axis",
+        "title": {"text": f"J/token ({literal(end_label)})"}, "gridcolor": "--grid", "zerolinecolor": "--axis",
         "rangemode": "tozero",
     }  # fmt: skip
     layout["hovermode"] = "x unified" if few else "x"
