@@ -62,6 +62,7 @@ class Battery(FileSensor):
     """Reads a second; gauges refresh every 0.25 to 30 s."""
 
     stream = CURRENT
+    _newest: Files | None = field(default=None, init=False, repr=False, compare=False)
     _units: dict[str, GaugeUnit] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def files(self, find: Find) -> Mapping[str, str]:
@@ -77,6 +78,7 @@ class Battery(FileSensor):
             raise DeviceError(
                 f"battery: expected a supply of type Battery with a gauge, got {parts(files, 'type')}"
             )
+        self._newest = files
         rows = [self._row(name, reading, files) for name in names if (reading := _reading(name, files))]
         if not rows:
             raise Transient(f"battery: no gauge of {names} could be read: {files.unreadable[:1]}")
@@ -104,15 +106,9 @@ class Battery(FileSensor):
 
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
         source = "fuel gauge; its data sheet, where the chip is known"
-        for name, reading in self._first().items():
+        for name, reading in _readings(self._newest).items():
             stream = POWER if reading.is_power else CURRENT
             yield stream, Rail(name, "battery", "gauge", instrument="gauge", source=source)
-
-    def _first(self) -> dict[str, Reading]:
-        files = self.first
-        if files is None:
-            return {}
-        return {name: reading for name in batteries(files) if (reading := _reading(name, files))}
 
     def facts(self) -> Mapping[str, Any]:
         how = "by size of the first discharging reading" if self.unit == "auto" else "configured"
@@ -123,7 +119,7 @@ class Battery(FileSensor):
                 "reads": "power_now" if reading.is_power else "current_now",
                 "first": reading.number,
             }
-            for name, reading in self._first().items()
+            for name, reading in _readings(self._newest).items()
         }
         return {"battery_gauges": gauges}
 
@@ -168,6 +164,12 @@ def batteries(files: Files) -> list[str]:
         for name in sorted({*parts(files, "current_now"), *parts(files, "power_now")})
         if text(files, f"{name}/type") == "Battery" and text(files, f"{name}/scope") != "Device"
     ]
+
+
+def _readings(files: Files | None) -> dict[str, Reading]:
+    if files is None:
+        return {}
+    return {name: reading for name in batteries(files) if (reading := _reading(name, files))}
 
 
 def _reading(name: str, files: Files) -> Reading | None:

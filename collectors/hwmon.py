@@ -58,6 +58,7 @@ class Hwmon(FileSensor):
 
     stream = POWER
     _channels: list[Channel] = field(default_factory=list, init=False, repr=False, compare=False)
+    _seen: set[tuple[str, str]] = field(default_factory=set, init=False, repr=False, compare=False)
     _keys: frozenset[str] = field(default=frozenset(), init=False, repr=False, compare=False)
 
     def files(self, find: Find) -> Mapping[str, str]:
@@ -83,6 +84,7 @@ class Hwmon(FileSensor):
             for c in self._channels
             if (values := _values(c, files))
         ]
+        self._seen |= {(stream.name, row["rail"]) for stream, row in rows}
         if not rows:
             kind = DeviceError if self.first is None else Transient
             why = next(
@@ -95,8 +97,8 @@ class Hwmon(FileSensor):
         return rows
 
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
-        # A channel that cannot be read is no rail: the account must not wait for one.
-        return [(c.stream, c.rail) for c in self._channels if self.first and _values(c, self.first)]
+        # A channel that was never read is no rail (yet): the account must not wait for one.
+        return [(c.stream, c.rail) for c in self._channels if (c.stream.name, c.rail.name) in self._seen]
 
     def check(self) -> Health:
         there = health(

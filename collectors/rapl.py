@@ -42,6 +42,7 @@ class Rapl(FileSensor):
     """Reads a second. The hardware counts about every ms, unevenly: intervals below 20 ms are noisy."""
 
     stream = Stream("rapl", rail=str, energy=Column(Unit("uJ"), pa.int64()))
+    _newest: Files | None = field(default=None, init=False, repr=False, compare=False)
     _labels: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def files(self, find: Find) -> Mapping[str, str]:
@@ -55,6 +56,7 @@ class Rapl(FileSensor):
     def parse(self, files: Files) -> list[Row]:
         if self._labels.keys() != (zones := set(parts(files, "energy_uj"))):
             self._labels = {zone: label for zone, label in labels(files).items() if zone in zones}
+        self._newest = files
         rows = list(self._rows(files))
         if not rows:
             raise self._refused(files)
@@ -76,11 +78,11 @@ class Rapl(FileSensor):
         )
 
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
-        if self.first is None:
+        if (files := self._newest) is None:
             return []
-        names = labels(self.first)
-        readable = [zone for zone in names if integer(self.first, f"{zone}/energy_uj") is not None]
-        return [(self.stream, _rail(zone, names, self.first)) for zone in readable]
+        names = labels(files)
+        readable = [zone for zone in names if integer(files, f"{zone}/energy_uj") is not None]
+        return [(self.stream, _rail(zone, names, files)) for zone in readable]
 
     def check(self) -> Health:
         paths = self.files(finder(self.root))

@@ -57,7 +57,7 @@ class Poller(ABC):
         """
 
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
-        """Return the rails and their streams; asked once, after the first good read."""
+        """Return the rails and their streams; asked after the first good read, and when a row names another rail."""
         return [(self.stream, self.rail)] if self.rail else []
 
     def facts(self) -> Mapping[str, Any]:
@@ -82,7 +82,7 @@ class Poller(ABC):
                     limiter=trio.CapacityLimiter(1),
                 )
             finally:
-                loop.stop.set()
+                loop.end()
                 hand.drain(loop)
                 hand.close()
 
@@ -140,20 +140,29 @@ class _Loop:
     poller: Poller
     now: Now
     done: deque[Sample] = field(default_factory=deque)
-    stop: threading.Event = field(default_factory=threading.Event)
     reading_since: int | None = None
     jitter: bool = False
+    ended: bool = False
+    _going: threading.Lock = field(default_factory=threading.Lock)
+    """Held while the loop goes on: waiting for it is a sleep that can be ended, at half the cost of an Event's."""
+
+    def __post_init__(self) -> None:
+        self._going.acquire()
+
+    def end(self) -> None:
+        """Let the loop end; from the Trio thread, once."""
+        self.ended = True
+        self._going.release()
 
     def run(self) -> None:
-        grid, missed = Grid(self.now(), self.poller.hz), 0
-        while not self.stop.is_set():
+        grid, missed, wait = Grid(self.now(), self.poller.hz), 0, 0.0
+        while not self._going.acquire(timeout=wait):
             self.reading_since = self.now()
             sample = _sample(self.poller, self.now, missed)
             self.reading_since = None
             self.done.append(sample)
-            due, missed = grid.after(self.now(), jitter=self.jitter)
-            if (wait := due - self.now()) > 0:
-                self.stop.wait(wait / 1e9)
+            due, missed = grid.after(sample.after, jitter=self.jitter)
+            wait = max(0.0, (due - self.now()) / 1e9)
 
 
 class _Hand:
@@ -164,6 +173,7 @@ class _Hand:
         self.streams: dict[Stream, Stream] = {}
         self.good: int | None = None
         self.failed: list[Sample] = []
+        self.declared: set[tuple[str, str]] = set()
         self.jitter = False
 
     async def over(self, loop: _Loop) -> None:
@@ -184,7 +194,7 @@ class _Hand:
             self.take(loop.done.popleft())
         loop.jitter = self.jitter
         since, now = loop.reading_since, self.out.now()
-        if loop.stop.is_set() and since is not None and (now - since) * self.poller.hz > SLACK * 1e9:
+        if loop.ended and since is not None and (now - since) * self.poller.hz > SLACK * 1e9:
             self.gap(now, f"a read did not return within {(now - since) / 1e9:.1f} s", None)
 
     def take(self, sample: Sample) -> None:
@@ -194,6 +204,8 @@ class _Hand:
         tick, t_u = (sample.before + sample.after) // 2, (sample.after - sample.before + 1) // 2
         if self.good is None:
             self.begin()
+        elif any(self.is_new(item) for item in sample.rows):
+            self.declare()
         self.close(tick)
         if sample.missed >= SLACK:
             self.gap(tick, "reads took too long: their slots passed", sample.missed)
@@ -206,11 +218,22 @@ class _Hand:
         """Declare the rails and facts, which may be known only now."""
         for name, value in self.poller.facts().items():
             self.out.fact(name, value)
-        rails = list(self.poller.rails())
-        for stream, rail in rails:
-            self.out.rail(self.stored(stream), rail)
-        gauges = any(rail.kind == "gauge" for _, rail in rails)
+        rails = self.declare()
+        gauges = any(rail.kind == "gauge" for rail in rails)
         self.jitter = gauges if self.poller.jitter is None else self.poller.jitter
+
+    def declare(self) -> list[Rail]:
+        """Declare the rails that were not yet (a card that slept at first); return them."""
+        new = [(s, rail) for s, rail in self.poller.rails() if (s.name, rail.name) not in self.declared]
+        for stream, rail in new:
+            self.declared.add((stream.name, rail.name))
+            self.out.rail(self.stored(stream), rail)
+        return [rail for _, rail in new]
+
+    def is_new(self, item: Row | tuple[Stream, Row]) -> bool:
+        """Whether a row names a rail that nobody declared."""
+        stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
+        return "rail" in row and (stream.name, row["rail"]) not in self.declared
 
     def fail(self, sample: Sample, why: Transient) -> None:
         """Remember a read that failed; give up where none was ever good, or none for too long."""

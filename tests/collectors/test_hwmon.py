@@ -148,3 +148,17 @@ async def test_a_channel_that_cannot_be_read_is_no_rail(tmp_path, autojump_clock
     spoil(root, f"{HWMON}/hwmon0/power1_input")
     rows = await collect(Hwmon(root=root), 0.5)
     assert list(rails(rows)) == ["a-power2"]
+
+
+async def test_a_card_that_slept_at_first_is_a_rail_when_it_wakes(tmp_path, autojump_clock):
+    root = plant(
+        tmp_path, chips({"name": "amdgpu", "power1_average": "5000000"}, {"name": "b", "power1_input": "0"})
+    )
+    asleep = f"{HWMON}/hwmon0/power1_average"
+    spoil(root, asleep)
+    rows = await collect(Hwmon(root=root), 2, {1.05: lambda: plant(tmp_path, {asleep: "5000000"})})
+    declared = {rail["name"]: rail["tick"] for rail in rows["run.rails"]}
+    assert declared["b-power1"] == 0
+    assert declared["amdgpu-power1"] == pytest.approx(1.1e9, abs=0.11e9)
+    assert len(rows["run.rails"]) == 2
+    assert min(row["tick"] for row in rows["x.average"]) >= declared["amdgpu-power1"]
