@@ -83,8 +83,10 @@ class Poller(ABC):
                 )
             finally:
                 loop.end()
-                hand.drain(loop)
-                hand.close()
+                try:
+                    hand.drain(loop)
+                finally:
+                    hand.close()
 
     async def _inline(self, out: Outlet, hand: _Hand) -> None:
         grid, missed = Grid(out.now(), self.hz), 0

@@ -351,6 +351,45 @@ async def test_a_journal_that_returns_early_is_a_failure(autojump_clock):
     assert isinstance(ending.error, MeltError)
 
 
+@dataclass
+class Full:
+    """A journal that asks for the end in time, and says why when it comes."""
+
+    got: Keep = field(default_factory=Keep)
+    ending: trio.Event = field(default_factory=trio.Event)
+    policy = "wait"
+
+    async def consume(self, batches: AsyncIterator[list[Batch]]) -> None:
+        async for some in batches:
+            self.got.add(some)
+            if len(self.got.rows("meter.meter")) >= 3:
+                self.ending.set()
+        raise MeltError("the disk will soon be full")
+
+
+async def test_a_sink_that_asks_for_the_end_gets_every_row_until_then(autojump_clock):
+    full, keep = Full(), Keep()
+    ending = await run({"meter": Steady()}, [full, keep], seconds=60)
+    assert (ending.reason, str(ending.error)) == (
+        "sink Full failed: the disk will soon be full", "the disk will soon be full",
+    )  # fmt: skip
+    assert full.got.rows("meter.meter") == keep.rows("meter.meter")
+    assert len(keep.rows("meter.meter")) == 3
+
+
+async def test_a_row_is_with_the_sinks_within_a_quarter_of_a_second(autojump_clock):
+    ages: list[int] = []
+
+    class Aged(Keep):
+        async def consume(self, batches: AsyncIterator[list[Batch]]) -> None:
+            async for some in batches:
+                ages.extend(trio_now() - data["tick"][0].as_py() for _, data in some)
+
+    await run({"meter": Scripted([(0.0371, float(n)) for n in range(200)])}, [Aged()])
+    assert len(ages) > 25
+    assert max(ages) <= 250_000_000
+
+
 async def test_workloads_run_one_after_the_other_between_two_baselines(autojump_clock):
     at: list[tuple[str, float]] = []
 
