@@ -53,6 +53,11 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, text.removeprefix("\ufeff") if number == 1 else text
 
 
+def optional_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Yield :func:`numbered_lines` of a file; none where it is absent."""
+    return numbered_lines(path) if path.exists() else iter(())
+
+
 def read_json(path: Path) -> Any:
     """Return the file's JSON; numbers with a fraction are ``Decimal``, so that no digit of a time is lost."""
     with open_regular(path, JSON_LIMIT) as file:

@@ -40,7 +40,7 @@ from melt_stream.collectors._energyrunner_windows import (
     recomputed,
     window_numbers,
 )
-from melt_stream.collectors._files import folders_below, numbered_lines, open_regular, read_json
+from melt_stream.collectors._files import folders_below, open_regular, optional_lines, read_json
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.events import events
 from melt_stream.outlet import Outlet
@@ -74,7 +74,7 @@ class EnergyRunner:
     async def collect(self, out: Outlet) -> None:
         folder = session_folder(Path(self.path))
         log = await _log(out, folder / "log.txt")
-        results = window_results(_lines(folder / "results.txt"), folder / "results.txt")
+        results = window_results(optional_lines(folder / "results.txt"), folder / "results.txt")
         traces = _traces(folder)
         if len(traces) > 1 and not log.traces:
             raise DataError(
@@ -122,14 +122,10 @@ def _traces(folder: Path) -> list[Path]:
     return sorted(found, key=lambda path: (len(path.name), path.name))
 
 
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    return numbered_lines(path) if path.exists() else iter(())
-
-
 async def _log(out: Outlet, path: Path) -> LogSummary:
     """Copy the log into its stream; return what it says of times. An absent log says nothing."""
     summary, block = LogSummary(), []
-    for line in log_lines(_lines(path), path):
+    for line in log_lines(optional_lines(path), path):
         summary.see(line)
         block.append(line)
         if len(block) == _LINES:

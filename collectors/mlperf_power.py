@@ -11,7 +11,6 @@ server's. See docs/importers.md.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,20 +19,18 @@ import numpy as np
 import pyarrow as pa
 
 from melt_stream.clock import Clock, Reading
-from melt_stream.collectors._files import folders_below, numbered_lines
-from melt_stream.collectors._loadgen import Loadgen, read_loadgen
+from melt_stream.collectors._files import optional_lines
 from melt_stream.collectors._oracles import ORACLES, oracle
-from melt_stream.collectors._power_session import (
-    Side,
-    epoch_at,
-    fitting_zone,
-    log_zone,
-    read_side,
-    server_readings,
-    session_zone,
+from melt_stream.collectors._power_runs import (
+    PowerRun,
+    find_zones,
+    official_mean,
+    origin,
+    read_run,
+    run_folders,
 )
-from melt_stream.collectors._ptdaemon import VALUES, Samples, averages, read_samples
-from melt_stream.errors import ConfigError
+from melt_stream.collectors._power_session import Side, epoch_at, log_zone, read_side, server_readings
+from melt_stream.collectors._ptdaemon import VALUES, averages
 from melt_stream.events import EVENTS
 from melt_stream.outlet import Outlet, Row
 from melt_stream.rail import Rail
@@ -48,23 +45,7 @@ ENTRIES = Stream("loadgen", clock=LOADGEN, key=str, value=str)
 TOLERANCE_NS = 800_000_000
 """How far MLCommons' checker lets the two hosts differ; the bound where no exchanges were kept."""
 _BLOCK = 1 << 16
-_PHASES = {"ranging": "ranging", "run_1": "testing"}
 _FACTS = ("sut_name", "effective_scenario", "effective_test_mode", "result_validity", "generated_query_count")
-
-
-@dataclass
-class _Run:
-    name: str
-    samples: Samples
-    loadgen: Loadgen
-    client_zone: int = 0
-    server_zone: int = 0
-
-    @property
-    def window(self) -> tuple[int, int] | None:
-        """power_begin and power_end, local ns, where the log has both."""
-        begin, end = self.loadgen.begin, self.loadgen.end
-        return None if begin is None or end is None else (begin, end)
 
 
 @dataclass
@@ -86,10 +67,10 @@ class MlperfPower:
         folders = run_folders(Path(self.path))
         power = folders[0].parent / "power"
         client, server = read_side(power / "client.json"), read_side(power / "server.json")
-        runs = [_read_run(folder) for folder in folders]
-        _find_zones(runs, client, server, log_zone(_lines(power / "client.log"), client))
+        runs = [read_run(folder) for folder in folders]
+        find_zones(runs, client, server, log_zone(optional_lines(power / "client.log"), client))
         runs.sort(key=lambda run: int(run.samples.local[0]) if len(run.samples.local) else 0)
-        base = _base(client, runs)
+        base = origin(client, runs)
         self.start_utc_ns = base if client.exchanges else None
         readings = _readings(out, client, server, runs, base)
         stream = _stream(server, runs)
@@ -97,7 +78,7 @@ class MlperfPower:
         last: tuple[int, int] | None = None
         for run in runs:
             last = await _samples(out, stream, run, base, readings, last)
-        own = averages(_lines(power / "ptd_logs.txt"))
+        own = averages(optional_lines(power / "ptd_logs.txt"))
         happened = _marks(client, base)
         for epoch, run in enumerate(runs):
             await out.room()
@@ -112,7 +93,7 @@ class MlperfPower:
         out.ready()
 
 
-def _window(run: _Run, request: int | None, base: int) -> list[Row]:
+def _window(run: PowerRun, request: int | None, base: int) -> list[Row]:
     """The run as a request: the window in which power counts."""
     about = {key: run.loadgen.value(key) for key in _FACTS}
     detail = json.dumps({key: value for key, value in about.items() if value is not None})
@@ -125,7 +106,7 @@ def _window(run: _Run, request: int | None, base: int) -> list[Row]:
 
 
 def _oracles(
-    out: Outlet, run: _Run, request: int | None, reported: float | None, own: dict[str, tuple[float, int]]
+    out: Outlet, run: PowerRun, request: int | None, reported: float | None, own: dict[str, tuple[float, int]]
 ) -> None:
     """MLPerf's figure for the window, and PTDaemon's for each of its recordings."""
     if run.window:
@@ -140,71 +121,7 @@ def _oracles(
         out.row(ORACLES, **oracle(request, "recording_mean_w", "W", mean, recomputed))
 
 
-def official_mean(samples: Samples, begin: int, end: int, ahead: int = 0) -> float | None:
-    """Return MLPerf's mean power, W: the arithmetic mean of the valid samples stamped in [begin, end].
-
-    All in the logs' own local times, as its checker compares them; ``ahead`` is how far loadgen's zone is ahead of
-    the meter's where they differ. None where no sample counts.
-    """
-    local, watts = samples.local + ahead, samples.values["watts"]
-    counted = watts[(local >= begin) & (local <= end) & np.isfinite(watts)]
-    return float(counted.mean()) if len(counted) else None
-
-
-def run_folders(path: Path) -> list[Path]:
-    """Return the folders of one result that hold a ``spl.txt``: ``ranging``, ``run_1``, ..."""
-    found = [folder for folder in folders_below(path, 5) if (folder / "spl.txt").is_file()]
-    if path in found:
-        return [path]
-    results = sorted({folder.parent for folder in found})
-    if len(results) == 1:
-        return found
-    names = ", ".join(str(result.relative_to(path)) for result in results[:5])
-    raise ConfigError(
-        f"{path}: expected one MLPerf result with power (run_1/spl.txt, power/), "
-        + (
-            f"got {len(results)}: {names}; name one of them"
-            if found
-            else "got no spl.txt; name the result's folder"
-        )
-    )
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    return numbered_lines(path) if path.exists() else iter(())
-
-
-def _read_run(folder: Path) -> _Run:
-    details = (below / "mlperf_log_detail.txt" for below in folders_below(folder, 4))
-    detail = next((file for file in details if file.is_file()), folder / "mlperf_log_detail.txt")
-    loadgen = read_loadgen(_lines(detail), detail)
-    spl = folder / "spl.txt"
-    return _Run(folder.name, read_samples(numbered_lines(spl), spl, loadgen.begin), loadgen)
-
-
-def _find_zones(runs: list[_Run], client: Side, server: Side, client_zone: int | None) -> None:
-    meter = session_zone(server)
-    for run in runs:
-        phase, local = _PHASES.get(run.name, ""), run.samples.local
-        asked, served = client.phases.get(phase, []), server.phases.get(phase, [])
-        if len(local):
-            first, last, where = int(local[0]), int(local[-1]), f"{run.name}/spl.txt"
-            run.server_zone = fitting_zone(first, last, served, 3, (meter, client_zone, 0), where)
-        if run.loadgen.begin is not None:
-            first, last = run.loadgen.begin, run.loadgen.end or run.loadgen.begin
-            where = f"{run.name}/mlperf_log_detail.txt"
-            run.client_zone = fitting_zone(first, last, asked, 2, (client_zone, meter, 0), where)
-
-
-def _base(client: Side, runs: list[_Run]) -> int:
-    """The origin of both axes, ns since 1970: the client's first exchange, or the first thing logged."""
-    firsts = [exchange.sent for exchange in client.exchanges[:1]]
-    firsts = firsts or [run.loadgen.begin - run.client_zone for run in runs if run.loadgen.begin is not None]
-    firsts = firsts or [int(run.samples.local[0]) - run.server_zone for run in runs if len(run.samples.local)]
-    return min(firsts, default=0)
-
-
-def _readings(out: Outlet, client: Side, server: Side, runs: list[_Run], base: int) -> list[Reading]:
+def _readings(out: Outlet, client: Side, server: Side, runs: list[PowerRun], base: int) -> list[Reading]:
     readings = server_readings(SERVER, client, server, base)
     if not readings:  # what the checker would have accepted
         ends = [(run, k) for run in runs if len(run.samples.local) for k in (0, -1)]
@@ -217,14 +134,14 @@ def _readings(out: Outlet, client: Side, server: Side, runs: list[_Run], base: i
     return readings
 
 
-def _stream(server: Side, runs: list[_Run]) -> Stream:
+def _stream(server: Side, runs: list[PowerRun]) -> Stream:
     period = 1e6 * server.period_ms if server.period_ms else _median_period(runs)
     return Stream(
         "power", clock=SERVER, period_ns=period, watts=W, volts_rms=V, amps_rms=A, power_factor=ONE, mark=str
     )  # fmt: skip
 
 
-def _median_period(runs: list[_Run]) -> float:
+def _median_period(runs: list[PowerRun]) -> float:
     steps = np.concatenate([np.diff(run.samples.local) for run in runs])
     usual = float(np.median(steps[steps > 0])) if (steps > 0).any() else 1e9
     return max(round(usual / 1e7), 1) * 1e7
@@ -244,7 +161,12 @@ def _rail(server: Side) -> Rail:
 
 
 async def _samples(
-    out: Outlet, stream: Stream, run: _Run, base: int, readings: list[Reading], last: tuple[int, int] | None
+    out: Outlet,
+    stream: Stream,
+    run: PowerRun,
+    base: int,
+    readings: list[Reading],
+    last: tuple[int, int] | None,
 ) -> tuple[int, int] | None:
     """Write a run's samples; ``last`` and the result are (epoch, tick) of the last one written."""
     ticks = run.samples.local - run.server_zone - base
@@ -278,7 +200,7 @@ def _rows(out: Outlet, stream: Stream, ticks: Any, epoch: int, values: dict[str,
         out.gap(stream, start, stop, "the meter called its reading invalid", lost=1, epoch=epoch)
 
 
-def _entries(out: Outlet, run: _Run, epoch: int, base: int) -> None:
+def _entries(out: Outlet, run: PowerRun, epoch: int, base: int) -> None:
     entries = sorted(run.loadgen.entries)
     ticks = np.array([entry.ns for entry in entries], np.int64)
     out.rows(ENTRIES, tick=ticks, epoch=epoch, key=[e.key for e in entries], value=[e.value for e in entries])

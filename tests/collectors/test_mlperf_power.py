@@ -6,7 +6,8 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from melt_stream.collectors.mlperf_power import MlperfPower, run_folders
+from melt_stream.collectors._power_runs import run_folders
+from melt_stream.collectors.mlperf_power import MlperfPower
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.outlet import Hub
 from tests.collectors.written_results import DAY_FIRST, MS, Result, full
