@@ -156,8 +156,10 @@ def silent(rail: RailData) -> list[tuple[int, int, int, float]]:
         if len(ticks) < 2:
             continue
         period = period_ticks(rail, ticks)
-        for k in np.flatnonzero(np.diff(ticks) > SLACK * period):
-            found.append((epoch, int(ticks[k]), int(ticks[k + 1]), float(ticks[k + 1] - ticks[k]) / period))
+        found += [
+            (epoch, int(ticks[k]), int(ticks[k + 1]), float(ticks[k + 1] - ticks[k]) / period)
+            for k in np.flatnonzero(np.diff(ticks) > SLACK * period)
+        ]
     return found
 
 
@@ -345,7 +347,8 @@ def _gaps(rail: RailData, epoch: int, gaps: pa.Table | None) -> list[tuple[int, 
     names = zip(gaps["instance_of"].to_pylist(), gaps["stream"].to_pylist(), strict=True)
     mine = [k for k, (i, s) in enumerate(names) if f"{i}.{s}" == rail.facts.get("sensor_of")]
     rows = gaps.take(pa.array(mine, pa.int64())).select(["epoch_of", "start", "stop"]).to_pylist()
-    return [(r["start"], r["stop"]) for r in rows if (r["epoch_of"] or 0) == epoch and r["start"] is not None]
+    placed = [r for r in rows if (r["epoch_of"] or 0) == epoch and r["start"] is not None]
+    return [(r["start"], r["start"] if r["stop"] is None else r["stop"]) for r in placed]
 
 
 def _without(made: Pieces, gaps: list[tuple[int, int]]) -> Pieces:
@@ -354,7 +357,7 @@ def _without(made: Pieces, gaps: list[tuple[int, int]]) -> Pieces:
         return made
     power = made.p0.copy()
     for start, stop in gaps:
-        a, b = ((t - made.tick0) * made.sub + made.base for t in (start, start if stop is None else stop))
+        a, b = ((t - made.tick0) * made.sub + made.base for t in (start, stop))
         power[np.searchsorted(made.right, a, "right") : np.searchsorted(made.left, b, "left")] = np.nan
     made.p0 = fixed(power, np.float64)
     return made

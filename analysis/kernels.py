@@ -31,6 +31,7 @@ def fixed(values: Any, kind: type) -> Array:
     return view
 
 
+@kernel
 def sweep(
     left: Array, right: Array, p0: Array, p1: Array, limit: float, rate: Array, base: int, edges: Array
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
@@ -56,7 +57,8 @@ def _sweep(
     energy: Array, covered: Array, variance: Array, ends: Array, after: Array, before: Array,
 ) -> None:
     """Fill the last six. Only an interval's first and last piece can reach beyond it or touch its edges; the others
-    go through a loop that compares integers and branches only to end."""
+    go through a loop that compares integers and branches only to end.
+    """
     n, i = len(left), 0
     for k in range(len(energy)):
         a, b = edges[k], edges[k + 1]
@@ -143,8 +145,7 @@ def _first_after(right: Array, base: int, x: float) -> int:
 def _piece(
     left: Array, right: Array, p0: Array, p1: Array, limit: float, base: int, i: int, x: float
 ) -> tuple[float, float, float]:
-    """Power and slope at ``x``, which is before the end of piece ``i`` and not before that of piece i - 1;
-    and where that stops being so."""
+    """Power and slope at ``x``, and where they change: ``x`` is before the end of piece ``i``, not before i - 1's."""
     if i >= len(left):
         return 0.0, 0.0, np.inf
     start, stop = float(left[i] - base), float(right[i] - base)
@@ -158,7 +159,7 @@ def _piece(
 
 
 @kernel
-def extremes(
+def extremes(  # noqa: PLR0917 - arrays in, arrays out
     left: Array, right: Array, p0: Array, p1: Array, limit: float, base: int,
     edges: Array, weights: Array, first: Array, low: Array, high: Array,
 ) -> tuple[Array, Array]:

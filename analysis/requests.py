@@ -40,6 +40,8 @@ class Log:
     """Index into ``sources``."""
     sources: list[tuple[str, str]]
     """Instance and device."""
+    start_ns: int = 0
+    """Host ns at which ``t`` is 0."""
     kind: Array = field(init=False)
     request: Array = field(init=False)
 
@@ -87,6 +89,8 @@ class Request:
     error: str | None = None
     windows: list[Span] = field(default_factory=list)
     tokens: Tokens | None = None
+    first_arrival: int | None = None
+    """When the client saw its first token."""
     prompt: int | None = None
     cached: int | None = None
     processed: int | None = None
@@ -128,7 +132,7 @@ def read(tables: Iterable[pa.Table], maps: Maps, start_ns: int) -> Log:
     order = np.argsort(t, kind="stable")
     return Log(
         rows.take(pa.array(order)).combine_chunks(), t[order], _joined(placed).astype(bool)[order], _joined(clocks)[order],
-        list(keys), _joined(sources)[order], list(names),
+        list(keys), _joined(sources)[order], list(names), start_ns,
     )  # fmt: skip
 
 
@@ -223,6 +227,8 @@ def _request(log: Log, number: int, rows: Array) -> Request:
     if len(tokens):
         found.tokens = tokens_of(log, tokens)
         found.partial |= found.tokens.partial
+        seen = [a for a in log.ints("arrival_ns")[tokens] if a >= 0]
+        found.first_arrival = int(min(seen)) - log.start_ns if seen else None
     if not len(found.windows) and (found.sent is None or (found.end is None and found.error is None)):
         found.partial = True
     told = found.detail.get("usage") or {}
