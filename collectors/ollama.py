@@ -67,6 +67,16 @@ class Ollama(Asking):
     load_timeout: PositiveFloat = 600.0
     """Seconds in which the model must be loaded."""
 
+    @staticmethod
+    def example() -> dict[str, Any]:
+        answer = (
+            '{"created_at": "2026-01-01T00:00:00.25Z", "message": {"content": "Good"}}\n'
+            '{"created_at": "2026-01-01T00:00:00.5Z", "done": true, "done_reason": "stop", "eval_count": 2}\n'
+        )
+        replies = {"/api/generate": '{"done": true}', "/api/show": '{"details": {}}', "/api/chat": answer}
+        config = {"model": "smollm2:135m", "url": "{url}", "prompts": ["Good morning"]}
+        return {"kind": "http", "replies": replies, "config": config}
+
     def check(self) -> Health:
         """Tell where it is expected; asks nobody."""
         return Health(True, f"{self.model} at {self.url}")

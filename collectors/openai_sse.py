@@ -36,6 +36,16 @@ class OpenaiSse(Asking):
     api_key_env: str = ""
     """The environment variable that holds the key, so that no recipe and no run does."""
 
+    @staticmethod
+    def example() -> dict[str, Any]:
+        pieces = [
+            '{"choices": [{"index": 0, "delta": {"content": "Good"}}]}',
+            '{"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]}',
+        ]
+        answer = "".join(f"data: {piece}\n\n" for piece in [*pieces, END])
+        config = {"url": "{url}/v1", "prompts": ["Good morning"]}
+        return {"kind": "http", "replies": {"/v1/chat/completions": answer}, "config": config}
+
     def check(self) -> Health:
         """Tell whether it is configured; asks nobody."""
         if self.api_key_env and self.api_key_env not in os.environ:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
 from functools import partial
@@ -20,8 +20,8 @@ async def made_from_example(cls: Any, folder: Path) -> AsyncIterator[Any]:
     """Make a plug-in as its example configures it, with what it needs for the time of the body.
 
     ``{"kind": "files", "tree": {path: text}}`` puts the files below ``folder``, which becomes its ``root`` (or its
-    ``path``, where it has no ``root``); ``{"kind": "http", "reply": text}`` answers every request with that text, at
-    the address that stands for ``{url}`` in the configuration; ``{"kind": "plain"}`` needs nothing. ``config`` are its
+    ``path``, where it has no ``root``); ``{"kind": "http", "replies": {path: text}}`` answers requests for these
+    paths with these texts, at the address that stands for ``{url}`` in the configuration; ``{"kind": "plain"}`` needs nothing. ``config`` are its
     fields. Raises ``ValueError`` for another kind.
     """
     example = cls.example()
@@ -32,7 +32,7 @@ async def made_from_example(cls: Any, folder: Path) -> AsyncIterator[Any]:
             config[root] = str(FakeTree(folder, example["tree"]).root)
             yield configure(cls, config, where)
         case "http":
-            async with _answering(example["reply"]) as url:
+            async with _answering(example["replies"]) as url:
                 yield configure(cls, _filled(config, url), where)
         case "plain":
             yield configure(cls, config, where)
@@ -47,19 +47,27 @@ def _filled(config: dict[str, Any], url: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def _answering(reply: str) -> AsyncIterator[str]:
+async def _answering(replies: Mapping[str, str]) -> AsyncIterator[str]:
     async with trio.open_nursery() as nursery:
-        serve = partial(trio.serve_tcp, partial(_answer, reply.encode()), 0, host="127.0.0.1")
+        serve = partial(trio.serve_tcp, partial(_answer, replies), 0, host="127.0.0.1")
         (listener,) = await nursery.start(serve)
         yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
         nursery.cancel_scope.cancel()
 
 
-async def _answer(reply: bytes, stream: trio.SocketStream) -> None:
-    request = b""
-    while b"\r\n\r\n" not in request:  # the body may still be on its way; nobody reads it
+async def _answer(replies: Mapping[str, str], stream: trio.SocketStream) -> None:
+    head, body = b"", b""
+    while not body:  # every request here has one
         some = await stream.receive_some()
         if not some:
             return
-        request += some
-    await stream.send_all(reply)
+        head += some
+        body = head.partition(b"\r\n\r\n")[2]
+    path = head.split()[1].decode()
+    reply = replies.get(path, "").encode()
+    status = b"200 OK" if path in replies else b"404 Not Found"
+    kind = b"text/event-stream" if reply.startswith(b"data:") else b"application/json"
+    await stream.send_all(
+        b"HTTP/1.1 %b\r\nContent-Type: %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
+        % (status, kind, len(reply), reply)
+    )
