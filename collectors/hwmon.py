@@ -84,7 +84,9 @@ class Hwmon(FileSensor):
             for c in self._channels
             if (values := _values(c, files))
         ]
-        self._seen |= {(stream.name, row["rail"]) for stream, row in rows}
+        self._seen = self._seen | {
+            (stream.name, row["rail"]) for stream, row in rows
+        }  # another thread reads it
         if not rows:
             kind = DeviceError if self.first is None else Transient
             why = next(

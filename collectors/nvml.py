@@ -87,7 +87,8 @@ class Nvml(Poller):
         if not self._gpus:
             self._open()
         rows = [row for gpu in self._gpus for row in self._rows(gpu)]
-        self._seen |= {(stream, row["rail"]) for stream, row in rows if "rail" in row}
+        measured = {(stream, row["rail"]) for stream, row in rows if "rail" in row}
+        self._seen = self._seen | measured  # a new one, since another thread reads it
         return rows
 
     def _rows(self, gpu: Gpu) -> Iterator[tuple[Stream, Row]]:
