@@ -31,7 +31,6 @@ def fixed(values: Any, kind: type) -> Array:
     return view
 
 
-@kernel
 def sweep(
     left: Array, right: Array, p0: Array, p1: Array, limit: float, rate: Array, base: int, edges: Array
 ) -> tuple[Array, Array, Array, Array, Array, Array]:
@@ -52,7 +51,7 @@ def sweep(
 
 
 @kernel
-def _sweep(
+def _sweep(  # noqa: PLR0917 - arrays in, arrays out
     left: Array, right: Array, p0: Array, p1: Array, limit: float, rate: Array, base: int, edges: Array,
     energy: Array, covered: Array, variance: Array, ends: Array, after: Array, before: Array,
 ) -> None:
@@ -74,13 +73,13 @@ def _sweep(
         inside, whole = _before(b, base), i
         while on and i < n and right[i] <= inside:
             w, q = float(right[i] - left[i]), p0[i] + p1[i]
-            good = 0.0 < w <= limit and not np.isnan(q)
+            good = 0.0 < w <= limit and q - q == 0.0  # neither NaN nor infinite
             e += 0.5 * q * w if good else 0.0
             c += w if good else 0.0
             i += 1
         if len(rate) > 0:
             for j in range(whole, i):
-                if 0 < right[j] - left[j] <= limit and not np.isnan(p0[j] + p1[j]):
+                if 0 < right[j] - left[j] <= limit and np.isfinite(p0[j] + p1[j]):
                     v += rate[j] * (right[j] - left[j])
         if on and i < n and left[i] - base < b:
             x, y = float(left[i] - base), float(right[i] - base)
@@ -95,7 +94,7 @@ def _part(
     x: float, y: float, q0: float, q1: float, limit: float, a: float, b: float
 ) -> tuple[float, float, float, float]:
     """What a piece has between ``a`` and ``b``: its energy and length, and its power at ``a`` and at ``b``."""
-    if not 0.0 < y - x <= limit or np.isnan(q0 + q1):
+    if not 0.0 < y - x <= limit or not np.isfinite(q0 + q1):
         return 0.0, 0.0, 0.0, 0.0
     lo, hi, slope = max(x, a), min(y, b), (q1 - q0) / (y - x)
     q_lo, q_hi = q0 + slope * (lo - x), q1 - slope * (y - hi)
@@ -110,7 +109,7 @@ def _rate(rate: Array, i: int) -> float:
 @kernel
 def _before(x: float, base: int) -> int:
     """The last position before ``x``, which may be infinite."""
-    return np.int64(math.ceil(min(max(x, -FAR), FAR))) - 1 + base
+    return math.ceil(min(max(x, -FAR), FAR)) - 1 + base
 
 
 @kernel
@@ -151,8 +150,7 @@ def _piece(
     start, stop = float(left[i] - base), float(right[i] - base)
     if x < start:
         return 0.0, 0.0, start
-    total = p0[i] + p1[i]
-    if not stop - start <= limit or total - total != 0.0:
+    if not stop - start <= limit or not np.isfinite(p0[i] + p1[i]):
         return 0.0, 0.0, stop
     slope = (p1[i] - p0[i]) / (stop - start)
     return p0[i] + slope * (x - start), slope, stop
