@@ -179,7 +179,7 @@ def requests(log: Log) -> list[Request]:
     numbered = np.flatnonzero(log.request >= 0)
     numbered = numbered[np.argsort(log.request[numbered], kind="stable")]
     numbers, first = np.unique(log.request[numbered], return_index=True)
-    groups = np.split(numbered, first[1:])
+    groups = np.split(numbered, first[1:]) if len(numbers) else []  # of nothing, split makes one group
     return [_request(log, int(n), rows) for n, rows in zip(numbers, groups, strict=True)]
 
 
