@@ -122,9 +122,7 @@ class Asking:
 
         Certificates are checked, and loaded only where they are needed: that takes 20 ms of everybody's time.
         """
-        limits = httpx.Limits(
-            max_keepalive_connections=0
-        )  # servers hang up on idle ones just as they are used
+        limits = httpx.Limits(max_keepalive_connections=0)  # servers hang up on idle ones as they are used
         return httpx.AsyncClient(
             base_url=url, verify=url.startswith("https:"), timeout=self.timeout, limits=limits, trust_env=False,
             headers={"Accept-Encoding": "identity", **(headers or {})},
@@ -146,9 +144,9 @@ class Asking:
         """
         request = Request(question, out.next_request(), out.now())
         told = {"model": body.get("model"), "max_tokens": self.max_tokens, "temperature": self.temperature}
-        told |= {"seed": self.seed, "warmup": question.warmup} | (
-            {"prompt": question.text} if self.keep_text else {}
-        )
+        told |= {"seed": self.seed, "warmup": question.warmup}
+        if self.keep_text:
+            told["prompt"] = question.text
         out.row(
             EVENTS, tick=request.sent, kind="request_sent", request=request.number, name=question.name,
             detail=json.dumps(told),

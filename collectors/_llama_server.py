@@ -84,9 +84,7 @@ async def _watch(process: trio.Process, server: Server, ended: trio.CancelScope)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_listen, process, server)
         await process.wait()
-        with trio.move_on_after(
-            1.0
-        ):  # what it wrote last; a child that it left behind may hold the pipe open
+        with trio.move_on_after(1.0):  # for its last words; a child that it left may hold the pipe open
             await server.hung_up.wait()
         ended.cancel()
         nursery.cancel_scope.cancel()

@@ -54,14 +54,15 @@ async def guarded(grace: float = 5.0) -> AsyncIterator[Start]:
                 await stop(process, grace)
             await _tell(guard, "done\n")
             await guard.wait()
+            for process in (guard, *started):
+                await _close(process)
 
 
 async def _tell(guard: trio.Process, line: str) -> None:
+    """Send it a line; should somebody have killed it, nothing depends on it while we live."""
     assert guard.stdin is not None
     with trio.CancelScope(shield=True), suppress(trio.BrokenResourceError):
-        await guard.stdin.send_all(
-            line.encode()
-        )  # it may have been killed; nothing depends on it while we live
+        await guard.stdin.send_all(line.encode())
 
 
 async def stop(process: trio.Process, grace: float) -> None:
@@ -78,6 +79,12 @@ async def stop(process: trio.Process, grace: float) -> None:
                 await trio.sleep(0.01)
         _signal(process.pid, signal.SIGKILL)
         await process.wait()
+
+
+async def _close(process: trio.Process) -> None:
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe is not None:
+            await pipe.aclose()
 
 
 def _signal(group_id: int, number: int) -> bool:

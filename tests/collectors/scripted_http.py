@@ -2,11 +2,14 @@
 
 import json
 import os
+import sys
+import textwrap
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 import trio
@@ -14,6 +17,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from melt_stream.outlet import Hub
 
+T = TypeVar("T")
 Reply = Sequence[bytes | trio.Event | None]
 """What goes out, each piece only when the client has read the one before; an event is set instead, and
 None is silence. At the end the line is closed."""
@@ -141,6 +145,28 @@ async def run(workload: object, hub: Hub | None = None) -> Recorded:
     hub = hub or Hub()
     await workload.collect(hub.outlet("w"))
     return Recorded(hub)
+
+
+async def check_nobody_outlives(script: str, *arguments: str, alive: Path) -> None:
+    """Run a Python script until its child opens the fifo ``alive`` for writing, kill -9 it, await the fifo's end.
+
+    A fifo ends when the last process that holds it has ended: so nobody has to look for processes.
+    """
+    os.mkfifo(alive)
+    process = await trio.lowlevel.open_process([sys.executable, "-c", textwrap.dedent(script), *arguments])
+    try:
+        with trio.fail_after(30):
+            with await in_thread(alive.open) as fifo:
+                process.kill()
+                assert await in_thread(fifo.read) == ""
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def in_thread(blocking: Callable[[], T]) -> T:
+    """Wait for a call that may never return; a deadline then leaves it behind."""
+    return await trio.to_thread.run_sync(blocking, abandon_on_cancel=True)
 
 
 def traces(path: str) -> Path:

@@ -1,8 +1,8 @@
 import os
-import signal
 import subprocess
 import sys
 import textwrap
+from functools import partial
 
 import pytest
 import trio
@@ -10,7 +10,7 @@ import trio
 from melt_stream.collectors.command import Command
 from melt_stream.errors import ConfigError
 from melt_stream.outlet import Hub
-from tests.collectors.scripted_http import Recorded, run
+from tests.collectors.scripted_http import Recorded, check_nobody_outlives, in_thread, run
 
 
 def python(code: str, *arguments: str, **fields) -> Command:
@@ -94,10 +94,10 @@ async def test_cancelled_its_whole_group_gets_sigterm_and_then_sigkill(tmp_path,
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(command.collect, hub.outlet("w"))
-            alive = await trio.open_file(tmp_path / "alive")
+            alive = await in_thread((tmp_path / "alive").open)
             nursery.cancel_scope.cancel()
-        assert await alive.read() == ""  # nobody is left
-        await alive.aclose()
+        with alive:
+            assert await in_thread(alive.read) == ""  # nobody is left
     assert command.exit_status == status
     assert Recorded(hub).detail("window_end") == [{"exit_status": status}]
 
@@ -111,12 +111,11 @@ async def test_what_a_command_leaves_running_by_its_own_end_stays(tmp_path):
     await run(command)
     assert command.exit_status == 0
     with trio.fail_after(20):
-        await trio.Path(tmp_path / "ask").write_text("hello\n")
-        assert await trio.Path(tmp_path / "answer").read_text() == "got hello\n"
+        await in_thread(partial((tmp_path / "ask").write_text, "hello\n"))
+        assert await in_thread((tmp_path / "answer").read_text) == "got hello\n"
 
 
 async def test_it_does_not_outlive_a_recorder_killed_with_9(tmp_path):
-    os.mkfifo(tmp_path / "alive")
     script = """
         import sys, trio
         from melt_stream.collectors.command import Command
@@ -124,13 +123,7 @@ async def test_it_does_not_outlive_a_recorder_killed_with_9(tmp_path):
         trio.run(Command(["sh", "-c", sys.argv[1]], grace=0.2).collect, Hub().outlet("w"))
     """
     stubborn = f"trap '' TERM; exec 9>{tmp_path}/alive; sleep 1000; sleep 1000"
-    recorder = await trio.lowlevel.open_process([sys.executable, "-c", textwrap.dedent(script), stubborn])
-    with trio.fail_after(30):
-        alive = await trio.open_file(tmp_path / "alive")
-        recorder.send_signal(signal.SIGKILL)
-        assert await alive.read() == ""
-        await alive.aclose()
-        await recorder.wait()
+    await check_nobody_outlives(script, stubborn, alive=tmp_path / "alive")
 
 
 async def test_stdin_passes_through_unless_it_is_a_terminal():

@@ -1,9 +1,7 @@
 import json
-import os
 import stat
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import httpx
@@ -17,6 +15,7 @@ from tests.collectors.scripted_http import (
     END,
     STREAM,
     Recorded,
+    check_nobody_outlives,
     chunk,
     event,
     run,
@@ -428,21 +427,13 @@ async def test_a_program_that_is_not_there_is_a_config_error(tmp_path):
 
 
 async def test_no_server_outlives_a_recorder_killed_with_9(program, tmp_path):
-    os.mkfifo(tmp_path / "alive")
     script = """
         import sys, trio
         from melt_stream.collectors.llama import Llama
         from melt_stream.outlet import Hub
         trio.run(Llama(prompts=["hi"], binary=sys.argv[1], model=sys.argv[2]).collect, Hub().outlet("w"))
     """
-    arguments = [sys.executable, "-c", textwrap.dedent(script), program, str(tmp_path / "hangs")]
-    recorder = await trio.lowlevel.open_process(arguments)
-    with trio.fail_after(30):
-        alive = await trio.open_file(tmp_path / "alive")  # opens when the server does
-        recorder.kill()
-        assert await alive.read() == ""  # ends when the server does
-        await alive.aclose()
-        await recorder.wait()
+    await check_nobody_outlives(script, program, str(tmp_path / "hangs"), alive=tmp_path / "alive")
 
 
 # The real thing.
