@@ -71,6 +71,21 @@ class EnergyRunner:
     path: Path
     """The session's folder, one of its traces, or a folder with one session below it."""
 
+    @staticmethod
+    def example() -> dict[str, Any]:
+        log = (
+            "177779.927 session: m-session-start-id[20220929110241]\n"
+            "177780.441 dut: m-lap-us-95214000\n177780.959 dut: m-lap-us-95732000\n"
+            "177796.181 dut: m-lap-us-110953000\n177796.711 dut: m-lap-us-111484000\n"
+        )
+        results = (
+            "177859.181 ulp-mlperf: Performance results for window 2:\n"
+            "177859.181 ulp-mlperf:   # Inferences :          200\n"
+            "177859.181 ulp-mlperf:   Runtime      :       15.221 sec.\n"
+            "177859.181 ulp-mlperf:   Throughput   :       13.140 inf./sec.\n"
+        )
+        return {"kind": "files", "tree": {"log.txt": log, "results.txt": results}}
+
     async def collect(self, out: Outlet) -> None:
         folder = session_folder(Path(self.path))
         log = await _log(out, folder / "log.txt")
