@@ -266,6 +266,22 @@ class TestWords:
         assert "1.00400" in text  # ours / reported
         assert "Official results" not in made(tmp_path / "without", story()).read_text()
 
+    def test_an_imported_run_is_not_said_to_be_of_this_machine(self, tmp_path: Path) -> None:
+        run = write(tmp_path / "run-1", story())
+        run.manifest.imported = "energyrunner"
+        run.manifest.save(run.path)
+        text = build(Run(run.path), tmp_path / "report.html").read_text()
+        assert "<dt>imported on: cpu</dt><dd>AMD EPYC 9V45</dd>" in text
+        assert text.count("AMD EPYC 9V45") == 1
+        assert "imported by energyrunner" in text
+
+    def test_columns_that_say_nothing_are_left_out(self, tmp_path: Path) -> None:
+        told = story(model="")
+        for request in told.requests:
+            request |= {"model": None}
+        assert '<th scope="col">model</th>' not in made(tmp_path, told).read_text()
+        assert '<th scope="col">model</th>' in made(tmp_path / "with", story()).read_text()
+
     def test_provenance_names_host_rails_accuracy_and_exit(self, tmp_path: Path) -> None:
         text = made(tmp_path, story()).read_text()
         for words in ("Linux 6.12.3", "AMD EPYC 9V45", "performance", "data sheet, rev. 3", "workloads ended",

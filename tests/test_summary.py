@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from melt_stream.analysis.phase_rows import Row
 from melt_stream.analysis.schemas import SCHEMAS
-from melt_stream.analysis.summary import Row, joules_u, payload, summarise, table
+from melt_stream.analysis.summary import payload, summarise, table
 from melt_stream.analysis.wording import NOTHING, measured, number, percent, seconds
 from melt_stream.run import Run
-from tests.packed_run import WATTS, Story, story, write
+from tests.packed_run import WATTS, Story, U, story, write
 
 
 def rows_of(run: Run) -> dict[str, Row]:
@@ -141,44 +142,24 @@ def test_a_runtimes_own_phase_keeps_its_name(tmp_path: Path) -> None:
     assert "other: kv-cache flush" in [row[0] for row in rows]
 
 
-def test_the_uncertainty_of_a_sum_is_that_of_its_simulation() -> None:
-    """Two factors in common and one error a row: the spread of 40,000 simulated sums."""
-    rng = np.random.default_rng(5)
-    joules, spans, slopes = rng.uniform(1, 3, 50), rng.uniform(0.1, 0.4, 50), rng.normal(0, 2, 50)
-    place = {"device": "host", "sensor": "m.power", "rail": "main"}
-    rows = [
-        {**place, "request": None, "joules": j, "seconds": s, "joules_per_clock": c, "joules_var": 0.03**2}
-        for j, s, c in zip(joules, spans, slopes, strict=True)
-    ]
-    common = {**place, "request": None, "applies": "both"}
-    factors = [
-        {**common, "factor": "gain", "u": 0.004, "unit": "1"},
-        {**common, "factor": "zero", "u": 0.02, "unit": "W"},
-        {**common, "factor": "shift", "u": 0.01, "unit": "s"},
-        {**common, "factor": "other rail", "u": 9.0, "unit": "1", "rail": "usb"},
-        {**common, "factor": "idle power", "u": 9.0, "unit": "W", "applies": "net_joules"},
-        {**common, "factor": "not stated", "u": None, "unit": "1"},
-    ]
-    gain, zero, shift = rng.normal(0, [[0.004], [0.02], [0.01]], (3, 40_000))
-    sums = gain * joules.sum() + zero * spans.sum() + shift * slopes.sum()
-    sums += rng.normal(0, 0.03, (40_000, 50)).sum(axis=1)
-    assert joules_u(rows, factors) == pytest.approx(sums.std(), rel=0.02)
+def test_what_rows_share_is_not_averaged_away(tmp_path: Path) -> None:
+    """The gain's 1 % is one quantity for all of the decodes; the 0.2 % of each is its own."""
+    told = story(gap=None)
+    decode = rows_of(write(tmp_path / "shared", told))["decode"]
+    each = np.array([p["joules"] for p in told.phases if p["phase"] == "decode"])
+    expected = np.hypot(U * each.sum(), 0.002 * np.sqrt((each**2).sum()))
+    assert decode.joules_u == pytest.approx(expected)
+    assert decode.joules_per_token_u == pytest.approx(expected / 221)
 
 
-def test_net_joules_have_the_factors_of_the_baseline_too() -> None:
-    place = {"device": "host", "sensor": "m.power", "rail": "main", "request": 1}
-    row = {
-        **place,
-        "joules": 5.0,
-        "net_joules": 3.0,
-        "seconds": 2.0,
-        "joules_per_clock": 0.0,
-        "joules_var": 0.0,
-    }
-    idle = {**place, "request": None, "factor": "idle", "applies": "net_joules", "u": 0.1, "unit": "W"}
-    other = {**idle, "request": 2}
-    assert joules_u([row], [idle]) == 0
-    assert joules_u([row], [idle, other], "net_joules") == pytest.approx(0.2)
+def test_net_joules_have_the_uncertainty_of_the_baseline_too(tmp_path: Path) -> None:
+    idle = {"factor": "idle", "kind": "offset", "applies": "net_joules", "u": 0.1, "unit": "W", "sensor": "meter.power",
+            "rail": "main", "device": "host"}  # fmt: skip
+    decode = rows_of(write(tmp_path / "net", story(gap=None), factors=[idle]))["decode"]
+    assert decode.net_joules == pytest.approx((WATTS["decode"] - 2) * decode.duration_s)
+    assert decode.net_joules_u == pytest.approx(0.1 * decode.duration_s, rel=0.01)
+    assert decode.joules_u is not None
+    assert decode.joules_u < 0.1
 
 
 def test_the_json_has_the_columns_of_the_tables_and_no_nan(tmp_path: Path) -> None:
@@ -197,6 +178,18 @@ def test_a_run_in_which_nothing_happened_says_so(tmp_path: Path) -> None:
     assert (summary.rows, summary.measured_power) == ((), False)
     assert summary.notes == ("Nothing happened in this run: it has no phases.",)
     assert table(summary) == ([], [])
+
+
+def test_flags_are_explained_below_the_table(tmp_path: Path) -> None:
+    told = story(gap=None)
+    told.phases[3] |= {"flags": ["unstated", "shared"]}
+    summary = summarise(write(tmp_path / "flags", told))
+    headers, rows = table(summary)
+    assert rows[-1][headers.index("quality")] == "measured, shared, unstated"
+    assert [note.split(":")[0] for note in summary.notes if note.startswith("Flag")] == [
+        "Flag unstated",
+        "Flag shared",
+    ]
 
 
 def test_a_table_keeps_no_column_that_says_nothing(whole: Run) -> None:

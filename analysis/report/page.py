@@ -88,7 +88,8 @@ def _subtitle(of: Material) -> str:
     requests = of.tables["requests"]
     models = dict.fromkeys(m for m in requests["model"].to_pylist() if m)
     words = [", ".join(models), f"{len(requests)} requests" if len(requests) != 1 else "1 request"]
-    words += [str(of.manifest.host.get("cpu", "")), _utc(of.manifest)]
+    said = of.manifest  # of an imported run, the host is where it was imported, not what was measured
+    words += [f"imported by {said.imported}" if said.imported else str(said.host.get("cpu", "")), _utc(said)]
     return " · ".join(w for w in words if w)
 
 
@@ -128,7 +129,10 @@ def _panels(of: Material) -> tuple[list[Panel], str, str]:
     boundaries = dict.fromkeys(r.where for r in of.summary.rows if r.phase == "decode" and r.boundary)
     per_token = token_figure.energy_per_token(tokens, "; ".join(boundaries))
     if per_token is None:
-        return [*power, *streams], over_time, "<p>No energy could be given to tokens in this run.</p>"
+        words = (
+            "No energy could be given to tokens in this run." if len(tokens) else "This run has no tokens."
+        )
+        return [*power, *streams], over_time, f"<p>{words}</p>"
     words = "Bands are ± one standard uncertainty of the token alone; tokens of one rail share most of it. A token that samples cover less than 99 % is left out."
     return [*power, *streams, per_token], over_time, _panel(per_token, words)
 
@@ -188,12 +192,13 @@ def _provenance(of: Material) -> str:
 
 
 def _facts(said: Manifest) -> list[tuple[str, object]]:
-    host = said.host
+    by = "imported on: " if said.imported else ""
+    host = {f"{by}{name.replace('_', ' ')}": value for name, value in said.host.items()}
     length = None if said.stop_ns is None else seconds((said.stop_ns - said.start_ns) / 1e9)
     return [
         ("run", said.id), ("started", _utc(said)), ("length", length), ("imported by", said.imported),
         ("ended", ", ".join(f"{k} {v}" if k != "reason" else str(v) for k, v in said.exit.items() if v is not None)),
-        ("state", said.state), ("tags", said.tags), ("note", said.note), *((k.replace("_", " "), v) for k, v in host.items()),
+        ("state", said.state), ("tags", said.tags), ("note", said.note), *host.items(),
         ("melt_stream", said.versions.get("melt-stream")),
     ]  # fmt: skip
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from melt_stream.analysis.phase_rows import ORDER
 from melt_stream.analysis.report.figures import (
     Figure,
     Panel,
@@ -19,11 +20,10 @@ from melt_stream.analysis.report.figures import (
     rectangles,
 )
 from melt_stream.analysis.report.series import Series, lanes, union
-from melt_stream.analysis.summary import ORDER
 from melt_stream.analysis.wording import measured
 
 PATTERNS = {
-    "baseline": "", "load": "\\", "warmup": "+", "queue": ".", "prefill": "/", "decode": "", "window": "|",
+    "baseline": "", "load": "\\", "warmup": "+", "queue": ".", "prefill": "/", "decode": "", "window": "",
     "marker": "+", "other": "|", "tail": "-",
 }  # fmt: skip
 """Beside its colour each phase has a pattern, for print and for eyes that do not tell the colours apart."""

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from melt_stream.analysis import summary
+from melt_stream.analysis.phase_rows import Row
 from melt_stream.analysis.report.gather import Material
 from melt_stream.analysis.wording import NOTHING, count, measured, number, percent, seconds
 
@@ -23,9 +24,16 @@ QUALITIES = ("estimated", "missing", "partial", "interpolated", "measured")
 def table(
     caption: str, headers: Sequence[str], rows: Iterable[Sequence[object]], *, of: int | None = None
 ) -> str:
-    """One table whose first column heads its rows. ``of`` is how many rows there are, where not all are shown."""
-    head = "".join(f'<th scope="col">{_text(h)}</th>' for h in headers)
-    body = "".join(_row(row) for row in rows)
+    """One table whose first column heads its rows, without columns that say nothing.
+
+    ``of`` is how many rows there are, where not all are shown.
+    """
+    listed = [list(row) for row in rows]
+    says = [
+        i for i in range(len(headers)) if i == 0 or any(row[i] not in (None, NOTHING, "") for row in listed)
+    ]
+    head = "".join(f'<th scope="col">{_text(headers[i])}</th>' for i in says)
+    body = "".join(_row([row[i] for i in says]) for row in listed)
     more = f" The first {ROWS:,} of {of:,} are shown." if of is not None and of > ROWS else ""
     return (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{_text(caption)}"><table>'
@@ -78,7 +86,7 @@ def cards(of: summary.Summary) -> str:
     )
 
 
-def _times(row: summary.Row) -> str:
+def _times(row: Row) -> str:
     return f"inter-token {seconds(row.itl_p50_s)} (median), {seconds(row.itl_p95_s)} (95th percentile)"
 
 
@@ -117,10 +125,11 @@ def gaps_table(of: pa.Table) -> str:
 
 def oracles_table(of: pa.Table) -> str:
     """What an official result says, its own rule recomputed, and our attribution."""
-    headers = ("quantity", "request", "unit", "reported", "recomputed by its rule", "ours", "ours / reported")
+    headers = ("quantity", "request", "unit", "reported", "recomputed by its rule", "ours", "ours / official")
     rows = []
     for o in of.slice(0, ROWS).to_pylist():
-        share = o["ours"] / o["reported"] if o["ours"] is not None and o["reported"] else None
+        official = o["recomputed"] if o["reported"] is None else o["reported"]
+        share = o["ours"] / official if o["ours"] is not None and official else None
         rows.append([
             o["quantity"], _count(o["request"]), o["unit"], number(o["reported"], 8), number(o["recomputed"], 8),
             number(o["ours"], 6), number(share, 6),
@@ -159,8 +168,17 @@ def clocks_table(of: pa.Table) -> str:
 
 def found_table(of: Sequence[Mapping[str, Any]]) -> str:
     """What collectors found out while recording."""
-    rows = [[f["name"], f["value"], f["instance_of"], f["device_of"]] for f in of[:ROWS]]
+    rows = [[f["name"], _said(f["value"]), f["instance_of"], f["device_of"]] for f in of[:ROWS]]
     return table("Found out while recording", ("fact", "value", "collector", "device"), rows, of=len(of))
+
+
+def _said(value: str) -> str:
+    """A fact's JSON as people read it: a text without its quotes."""
+    try:
+        told = json.loads(value)
+    except ValueError:
+        return value
+    return told if isinstance(told, str) else value
 
 
 def facts(pairs: Iterable[tuple[str, object]]) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pyarrow as pa
 
+from melt_stream.analysis.phase_rows import ENOUGH
 from melt_stream.analysis.report.figures import (
     COLOURS,
     ESTIMATED_DASH,
@@ -17,7 +18,6 @@ from melt_stream.analysis.report.figures import (
     literal,
 )
 from melt_stream.analysis.report.series import Floats, thin
-from melt_stream.analysis.summary import ENOUGH
 from melt_stream.analysis.wording import measured
 
 REQUEST_LINES = 6
