@@ -19,7 +19,7 @@ OWN_FAILURE = 125
 
 def record(
     *command: Annotated[
-        str, Parameter(help="A command to run and to measure, after `--`.", allow_leading_hyphen=True)
+        str, Parameter(help="A command to run and to measure, after `--`.")
     ],
     collector: Annotated[
         tuple[str, ...],

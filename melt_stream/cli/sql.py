@@ -60,6 +60,8 @@ def _ask(connection: Any, text: str) -> pa.Table:
 
     try:
         return connection.sql(text).to_arrow_table()
+    except duckdb.ProgrammingError as exc:
+        raise ConfigError(f"SQL: {exc}") from exc
     except duckdb.Error as exc:
         raise DataError(f"SQL: {exc}") from exc
 

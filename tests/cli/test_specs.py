@@ -24,9 +24,16 @@ def test_a_spec_is_split_at_the_first_colon_then_at_commas_that_a_key_follows(sp
 
 
 def test_a_value_is_needed():
-    with pytest.raises(ConfigError, match=r"-c battery:hz: expected NAME\[:key=value,...\], got 'hz' without a value"):
+    with pytest.raises(
+        ConfigError, match=r"-c battery:hz: expected NAME\[:key=value,...\], got 'hz' without a value"
+    ):
         parse("battery:hz")
 
 
 def test_two_of_a_kind_get_names_of_their_own():
-    assert list(entries(["cpu", "lines:path=a", "lines:path=b", "lines:path=c"])) == ["cpu", "lines", "lines_2", "lines_3"]
+    assert list(entries(["cpu", "lines:path=a", "lines:path=b", "lines:path=c"])) == [
+        "cpu",
+        "lines",
+        "lines_2",
+        "lines_3",
+    ]
