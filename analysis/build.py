@@ -67,7 +67,7 @@ def build(run: Run, folder: Path, *, generation: int = 1, progress: Progress | N
     column read back is not what was put in.
     """
     making = _Making(run, folder, generation, progress or (lambda _name, _rows: None))
-    raws = {key: raw for key in run.keys() if (raw := Raw(run, key)).readable}
+    raws = {key: raw for key in run.keys() if (raw := Raw(run, key)).readable}  # noqa: SIM118 - a run is no mapping
     rails = _last(raws["run.rails"].rows(), "sensor_of", "name") if "run.rails" in raws else []
     facts = raws["run.facts"].rows() if "run.facts" in raws else []
     spilled = [_spill(raw, rails, folder / "spill") for raw in raws.values()]

@@ -82,7 +82,10 @@ def energy_between_function(entries: Iterable[Entry], connection: duckdb.DuckDBP
                 continue
             mine = pc.and_(pc.equal(table["run"], pair["run"]), pc.equal(table["rail"], pair["rail"]))
             rows = np.flatnonzero(pc.fill_null(mine, fill_value=False).to_numpy() & whole)
-            joules[rows] = rail.between(table["a"].take(rows).to_numpy(), table["b"].take(rows).to_numpy())
+            if len(rows):
+                joules[rows] = rail.between(
+                    table["a"].take(rows).to_numpy(), table["b"].take(rows).to_numpy()
+                )
         return pa.array(joules, mask=np.isnan(joules))
 
     connection.create_function(

@@ -26,7 +26,7 @@ import pyarrow as pa
 
 from melt_stream.clock import Now, monotonic, utc_ns
 from melt_stream.environment import host_facts, versions
-from melt_stream.errors import ConfigError, DataError
+from melt_stream.errors import ConfigError, DataError, MeltError
 from melt_stream.frames import FrameReader
 from melt_stream.lock import acquire, is_locked, locked
 from melt_stream.manifest import NAME, Manifest, sync_folder
@@ -66,7 +66,10 @@ class RunFolder:
         signal: int | None = None,
         exit_status: int | None = None,
     ) -> None:
-        """Say how the run ended, make its manifest final and let go of the lock."""
+        """Say how the run ended, make its manifest final and let go of the lock.
+
+        Raises ``MeltError`` where the manifest cannot be written: the run is then interrupted, and none of its rows lost.
+        """
         manifest = self.manifest
         manifest.exit = {
             "reason": reason,
@@ -79,6 +82,11 @@ class RunFolder:
         manifest.state = "finished"
         try:
             self.save()
+        except OSError as exc:
+            raise MeltError(
+                f"{self.path}: expected to write the manifest, got {exc.strerror}; the rows are kept, and "
+                f"`melt-stream pack {self.id}` packs them"
+            ) from exc
         finally:
             self.close()
 

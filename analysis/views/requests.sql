@@ -33,7 +33,7 @@ CREATE VIEW requests AS SELECT
     net_joules,             -- DOUBLE    joules less seconds x idle power; null where no baseline was measured [J]
     seconds,                -- DOUBLE    covered time, shared as joules are: joules/seconds is the power while charged [s]
     coverage,               -- DOUBLE    covered part of the time from start to stop, undivided [1]
-    quality,                -- VARCHAR   the worst of missing > estimated > partial > interpolated > measured
+    quality,                -- VARCHAR   the worst of missing > estimated > partial > interpolated > measured; null for token 0
     flags,                  -- VARCHAR[] saturated, stale, shared, extrapolated, unstated (accuracy not stated: u is too small)
     joules_var,             -- DOUBLE    variance of the independent part of the error; adds up [J2]
     joules_per_clock,       -- DOUBLE    change of joules when the interval moves later by dt, per dt; adds up [W]

@@ -10,8 +10,8 @@ CREATE VIEW tokens AS SELECT
     arrival_ns,         -- BIGINT    when the client saw it, since the run's start [ns]
     "count",            -- BIGINT    tokens in its step
     visible,            -- BOOLEAN   false for EOS and for text that was withheld
-    drafted,            -- BIGINT    tokens drafted for its step
-    accepted,           -- BIGINT    of these, accepted
+    drafted,            -- BIGINT    tokens drafted for its step, at its last token
+    accepted,           -- BIGINT    of these, accepted, at its last token
     context,            -- BIGINT    tokens before it: prompt and output; null where the prompt's length is unknown
     text,               -- VARCHAR   text of the step, at its last token, where it was kept
     device,             -- VARCHAR   what the energy was drawn by
@@ -24,7 +24,7 @@ CREATE VIEW tokens AS SELECT
     net_joules,         -- DOUBLE    joules less seconds x idle power; null where no baseline was measured [J]
     seconds,            -- DOUBLE    covered time, shared as joules are: joules/seconds is the power while charged [s]
     coverage,           -- DOUBLE    covered part of the time from start to stop, undivided [1]
-    quality,            -- VARCHAR   the worst of missing > estimated > partial > interpolated > measured
+    quality,            -- VARCHAR   the worst of missing > estimated > partial > interpolated > measured; null for token 0
     flags,              -- VARCHAR[] saturated, stale, shared, extrapolated, unstated (accuracy not stated: u is too small)
     joules_var,         -- DOUBLE    variance of the independent part of the error; adds up [J2]
     joules_per_clock,   -- DOUBLE    change of joules when the interval moves later by dt, per dt; adds up [W]
