@@ -66,9 +66,11 @@ def derive(
     asked, spans = requests(log), named(log, stop_ns - start_ns)
     meters = [Meter.of(rail, gaps, maps, start_ns) for rail in rails]
     names = {r.device for r in asked} | {s.device for s in spans if s.device} | {_device(m) for m in meters}
+    if spans and not names:
+        names = {"host"}
     devices = [
         _measure(name, asked, [of_name(s) for s in spans if s.device in (None, name)], meters, stop_ns - start_ns)
-        for name in sorted(names or {"host"})
+        for name in sorted(names)
     ]
     for device in devices:
         device.account = _account(device, account or {}, stop_ns - start_ns)

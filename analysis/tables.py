@@ -66,13 +66,11 @@ def token_rows(run: str, device: Device, log: Log) -> pa.Table:
     timed = len(device.rows) - len(device.phases)
     energy = _energy(device, device.account, slice(len(device.phases), len(device.rows)))
     columns |= {name: _padded(name, values, total - timed) for name, values in energy.items()}
-    first = np.flatnonzero((columns["start_ns"] == columns["stop_ns"]) & (columns["step"] == 0))
+    untimed = np.arange(total) >= timed
+    first = np.flatnonzero((columns["step"] == 0) & ~untimed)
     for name in _NUMBERS:
         columns[name][first] = np.nan
-    if len(device.rails):
-        columns["quality"][first] = None
-    columns["joules_per_clock"][first] = np.nan
-    untimed = np.arange(total) >= timed
+    columns["quality"][first] = None
     for name in ("start_ns", "stop_ns"):
         columns[name] = pa.array(columns[name], pa.int64(), mask=untimed)
     columns["run"] = [run] * total
