@@ -340,6 +340,20 @@ async def test_a_failing_journal_ends_the_run_in_order(autojump_clock):
     assert len(keep.rows("meter.meter")) == 1
 
 
+async def test_a_journal_that_cannot_begin_ends_the_run_before_it_has(autojump_clock):
+    class Broken(Keep):
+        async def consume(self, batches: AsyncIterator[list[Batch]]) -> None:  # noqa: ARG002 - it fails before
+            raise OSError("read-only file system")
+
+    async def watch(out: Outlet) -> None:
+        out.row(METER, watts=1.0)
+        await trio.sleep(1)
+        pytest.fail("it went on")
+
+    ending = await run({"meter": Does(watch)}, [Broken()], flush_every=0.01)
+    assert ending.reason == "sink Broken failed: read-only file system"
+
+
 async def test_a_journal_that_returns_early_is_a_failure(autojump_clock):
     class Early:
         policy = "wait"

@@ -112,6 +112,34 @@ def test_a_block_may_come_as_any_kind_of_array(kind):
     ]
 
 
+def test_a_column_may_be_of_any_type_that_arrow_has():
+    cells = Stream(
+        "cells", volts=Column(Unit("V"), pa.list_(pa.float32())), raw=Column(Unit("1"), pa.uint8())
+    )
+    hub = hub_at(7)
+    out = hub.outlet("it")
+    out.row(cells, volts=[1.5, 2.5], raw=255)
+    out.rows(cells, tick=np.array([8]), volts=[[3.5]], raw=[0])
+    for wrong in ({"volts": "12"}, {"volts": [1.0, "2"]}, {"raw": -1}, {"raw": 256}):
+        with pytest.raises(TypeError, match=r"it\.cells, column"):
+            out.row(cells, **wrong)
+    assert taken(hub).column("it.cells", "volts") == [[1.5, 2.5], [3.5]]
+
+
+def test_a_block_without_all_its_ticks_is_refused():
+    out = hub_at(7).outlet("it")
+    with pytest.raises(TypeError, match="column 'tick': expected a number in every row, got 1 nulls"):
+        out.rows(ALL, tick=[1, None])
+    with pytest.raises(TypeError, match="column 'tick': expected int64"):
+        out.rows(ALL, tick=np.array([1.5, 2.5]))
+
+
+def test_flags_may_come_as_an_array():
+    hub = hub_at(7)
+    hub.outlet("it").rows(ALL, tick=np.arange(2), fine=np.array([True, False]))
+    assert taken(hub).column("it.all", "fine") == [True, False]
+
+
 def test_numpys_scalars_are_numbers():
     hub = hub_at(7)
     values = {"watts": np.float32(1.5), "count": np.int16(-3), "fine": np.bool_(True), "uj": np.uint8(9)}

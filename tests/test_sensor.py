@@ -44,7 +44,7 @@ def test_files_become_rows(tree: FakeTree):
 
 
 def test_a_file_that_is_read_by_number_may_be_missing(tree: FakeTree):
-    tree.make_unreadable(f"{BATTERY}/current_now")
+    FakeTree(tree.root, {f"{BATTERY}/current_now": None})
     keep, _ = observe(Battery(root=str(tree.root)), seconds=0.05)
     assert [(row["volts"], row["amps"]) for row in keep.rows("it.battery")] == [(12.0, None)]
 

@@ -38,7 +38,3 @@ class FakeTree:
         """Make a file be listed but not readable, for root too: it is a folder, which nobody can read."""
         self.vanish(path)
         (self.root / path).mkdir(parents=True)
-
-    def files(self) -> list[str]:
-        """Return the files' paths, sorted."""
-        return sorted(str(path.relative_to(self.root)) for path in self.root.rglob("*") if path.is_file())
