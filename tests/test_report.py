@@ -16,10 +16,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melt_stream.analysis.pack import pack
 from melt_stream.analysis.report import build
 from melt_stream.analysis.report.series import lanes, slopes, thin, union
+from melt_stream.analysis.summary import summarise
 from melt_stream.run import Run
 from tests.packed_run import GAP_NS, MS, Story, story, write
+from tests.recorded import SECONDS, record
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(
@@ -295,6 +298,23 @@ class TestWords:
         page = made(tmp_path, Story())
         assert "meter.power/main" in traces(page, "power-host")
         assert "<strong>No joules.</strong>" in page.read_text()
+
+
+def test_a_recorded_and_packed_run_comes_out_as_it_was(tmp_path: Path) -> None:
+    """Rails of 1, 2 and 3 W, a counter of 5 W on a clock that runs after the run, four requests of five tokens."""
+    times = itertools.chain([10**10], itertools.repeat(10**10 + SECONDS * 10**9))
+    run = pack(record(tmp_path / "archive", now=times.__next__).path)
+    page = build(run, tmp_path / "report.html")
+    found = traces(page, "power-board")
+    rails = ["meter.power/cpu, account", "meter.power/gpu", "meter.power/soc", "usb.energy/total"]
+    means = [float(np.nanmean(found[rail]["y"])) for rail in rails]
+    np.testing.assert_allclose(means, [1.0, 2.0, 3.0, 5.0], rtol=1e-3)
+    assert len(found["token"]["x"]) == 3 * 4 * 5
+    decode = {row.phase: row for row in summarise(run).rows}["decode"]
+    assert (decode.tokens, decode.boundary) == (16, "rail")
+    assert decode.joules_per_token == pytest.approx(0.1, rel=1e-6)
+    np.testing.assert_allclose(traces(page, "tokens")["request 1"]["y"], 0.1, rtol=1e-6)
+    assert list(traces(page, "heat.thermal-celsius")) == ["a"]
 
 
 def hostile() -> Story:

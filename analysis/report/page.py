@@ -87,7 +87,11 @@ def _json(value: Any) -> str:
 def _subtitle(of: Material) -> str:
     requests = of.tables["requests"]
     models = dict.fromkeys(m for m in requests["model"].to_pylist() if m)
-    words = [", ".join(models), f"{len(requests)} requests" if len(requests) != 1 else "1 request"]
+    words = [
+        of.manifest.name,
+        ", ".join(models),
+        f"{len(requests)} requests" if len(requests) != 1 else "1 request",
+    ]
     said = of.manifest  # of an imported run, the host is where it was imported, not what was measured
     words += [f"imported by {said.imported}" if said.imported else str(said.host.get("cpu", "")), _utc(said)]
     return " · ".join(w for w in words if w)
@@ -196,7 +200,7 @@ def _facts(said: Manifest) -> list[tuple[str, object]]:
     host = {f"{by}{name.replace('_', ' ')}": value for name, value in said.host.items()}
     length = None if said.stop_ns is None else seconds((said.stop_ns - said.start_ns) / 1e9)
     return [
-        ("run", said.id), ("started", _utc(said)), ("length", length), ("imported by", said.imported),
+        ("run", said.id), ("name", said.name), ("started", _utc(said)), ("length", length), ("imported by", said.imported),
         ("ended", ", ".join(f"{k} {v}" if k != "reason" else str(v) for k, v in said.exit.items() if v is not None)),
         ("state", said.state), ("tags", said.tags), ("note", said.note), *host.items(),
         ("melt_stream", said.versions.get("melt-stream")),
