@@ -14,7 +14,7 @@ from melt_stream.clock import Clock, Reading
 from melt_stream.collectors._ptdaemon import local_ns
 from melt_stream.errors import DataError
 
-MAX_ENTRIES = 1_000_000
+MAX_ENTRIES = 200_000
 _PREFIX = ":::MLLOG "
 _POWER = re.compile(
     r"power_(begin|end)\b.*?(\d{1,4}-\d{1,2}-\d{1,4} \d{1,2}:\d{1,2}:\d{1,2}(?:\.\d{1,9})?)", re.IGNORECASE

@@ -48,6 +48,15 @@ _BLOCK = 1 << 16
 _FACTS = ("sut_name", "effective_scenario", "effective_test_mode", "result_validity", "generated_query_count")
 
 
+_EXAMPLE_SPL = (
+    "Time,03-17-2021 20:18:2{second}.500,Watts,{watts}.0,Volts,120.0,Amps,0.2,PF,0.4,Mark,testing\n"
+)
+_EXAMPLE_DETAIL = """\
+:::MLLOG {"key": "power_begin", "value": "03-17-2021 20:18:22.000", "time_ms": 3001.5}
+:::MLLOG {"key": "power_end", "value": "03-17-2021 20:18:25.000", "time_ms": 3001.6}
+"""
+
+
 @dataclass
 class MlperfPower:
     """Imports one result and ends.
@@ -67,14 +76,17 @@ class MlperfPower:
         folders = run_folders(Path(self.path))
         power = folders[0].parent / "power"
         client, server = read_side(power / "client.json"), read_side(power / "server.json")
-        runs = [read_run(folder) for folder in folders]
+        runs = []
+        for folder in folders:
+            await out.room()
+            runs.append(read_run(folder))
         find_zones(runs, client, server, log_zone(optional_lines(power / "client.log"), client))
         runs.sort(key=lambda run: int(run.samples.local[0]) if len(run.samples.local) else 0)
         base = origin(client, runs)
         self.start_utc_ns = base if client.exchanges else None
         readings = _readings(out, client, server, runs, base)
         stream = _stream(server, runs)
-        out.rail(stream, _rail(server))
+        out.rail(stream, _rail(server, stream))
         last: tuple[int, int] | None = None
         for run in runs:
             last = await _samples(out, stream, run, base, readings, last)
@@ -91,6 +103,13 @@ class MlperfPower:
         for name, value in (("session", server.session or client.session), ("meter", server.meter)):
             out.fact(name, value or None)
         out.ready()
+
+    @staticmethod
+    def example() -> dict[str, Any]:
+        """A run of three seconds, without the session's files."""
+        spl = "".join(_EXAMPLE_SPL.format(second=second, watts=9 + second) for second in range(1, 6))
+        tree = {"run_1/spl.txt": spl, "run_1/mlperf_log_detail.txt": _EXAMPLE_DETAIL}
+        return {"kind": "files", "tree": tree}
 
 
 def _window(run: PowerRun, request: int | None, base: int) -> list[Row]:
@@ -147,13 +166,13 @@ def _median_period(runs: list[PowerRun]) -> float:
     return max(round(usual / 1e7), 1) * 1e7
 
 
-def _rail(server: Side) -> Rail:
+def _rail(server: Side, stream: Stream) -> Rail:
     name = server.meter.split(",")[0] or "unnamed meter"
     return Rail(
         "dc" if server.dc else "wall",
         "dc_in" if server.dc else "wall",
         "mean",
-        window_ns=1e9,
+        window_ns=stream.period_ns,
         anchor="end",
         instrument="meter",
         source=f"{name} through PTDaemon; accuracy not stated in the recording",

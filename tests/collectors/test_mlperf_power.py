@@ -102,6 +102,22 @@ async def test_day_first_dates_are_told_by_the_loadgens(tmp_path, newline):
     assert got["ml.power"].column("tick")[0].as_py() == pytest.approx(200_450 * MS, abs=MS)
 
 
+async def test_a_meter_that_averages_over_two_seconds(tmp_path):
+    full(tmp_path)
+    server = tmp_path / "power" / "server.json"
+    server.write_text(server.read_text().replace("Go,1000,0", "Go,2000,0"))
+    rail = (await collect(tmp_path))["run.rails"].to_pylist()[0]
+    assert (rail["window_ns"], rail["sample_period_ns"]) == (2e9, 2e9)
+
+
+async def test_a_meter_in_its_dc_mode_measures_at_the_devices_input(tmp_path):
+    full(tmp_path)
+    server = tmp_path / "power" / "server.json"
+    server.write_text(server.read_text().replace("YokogawaWT330E,1", "YokogawaWT330_DC,1"))
+    rail = (await collect(tmp_path))["run.rails"].to_pylist()[0]
+    assert (rail["name"], rail["boundary"]) == ("dc", "dc_in")
+
+
 async def test_without_the_session_files_the_hosts_agree_within_the_checkers_tolerance(tmp_path):
     result = Result(tmp_path)
     result.run("run_1", 200)
