@@ -36,6 +36,11 @@ def integers(lines: str) -> dict[str, int]:
     return {line[0].rstrip(":"): int(line[1]) for line in words if len(line) > 1 and line[1].isdigit()}
 
 
+def why_not(files: Files) -> str:
+    """Say why there is no number: the first file that could not be read, else that they hold none."""
+    return next((f"{file.path}: {file.reason}" for file in files.unreadable), "they hold no number")
+
+
 def parts(files: Files, name: str) -> list[str]:
     """Return the parts (zones, chips, supplies) that have a file ``name``, from keys such as ``<part>/<name>``."""
     return [key.removesuffix(f"/{name}") for key in files if key.endswith(f"/{name}")]

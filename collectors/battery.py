@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, NamedTuple
 from annotated_types import Gt, Le
 
 from melt_stream.collector import Health
-from melt_stream.collectors._sysfs import health, integer, parts, text
+from melt_stream.collectors._sysfs import health, integer, parts, text, why_not
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Row
 from melt_stream.rail import Rail
@@ -81,7 +81,7 @@ class Battery(FileSensor):
         self._newest = files
         rows = [self._row(name, reading, files) for name in names if (reading := _reading(name, files))]
         if not rows:
-            raise Transient(f"battery: no gauge of {names} could be read: {files.unreadable[:1]}")
+            raise Transient(f"battery: no gauge of {names} could be read: {why_not(files)}")
         return rows
 
     def _row(self, name: str, got: Reading, files: Files) -> tuple[Stream, Row]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from melt_stream.collector import Health
-from melt_stream.collectors._sysfs import health, parts, text
+from melt_stream.collectors._sysfs import health, parts, text, why_not
 from melt_stream.errors import Transient
 from melt_stream.outlet import Row
 from melt_stream.sensor import Constant, Files, FileSensor, Find
@@ -43,7 +43,7 @@ class Cpufreq(FileSensor):
         cpus = sorted(int(part) for part in parts(files, "scaling_cur_freq"))
         read = {cpu: files.number(f"{cpu}/scaling_cur_freq", 1e3) for cpu in cpus}
         if not any(frequency is not None for frequency in read.values()):
-            raise Transient(f"no CPU's scaling_cur_freq could be read: {files.unreadable[:1]}")
+            raise Transient(f"no CPU's scaling_cur_freq could be read: {why_not(files)}")
         for cpu, frequency in read.items():
             yield {
                 "cpu": cpu,
