@@ -5,8 +5,10 @@ Every time is that of a new connection's first answer; with the catalogue's cach
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import duckdb
@@ -19,7 +21,7 @@ from benches.measure import Effort, in_turn, ratios, walls
 from benches.recording import scratch
 from melt_stream.analysis.archive import connect
 from melt_stream.analysis.pack import pack
-from melt_stream.manifest import Manifest
+from melt_stream.manifest import NAME
 from melt_stream.run import Run
 
 REACH = at_most(0.3)
@@ -80,27 +82,26 @@ def globbed(archive: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def fill(archive: Path, runs: int) -> None:
-    """Make one run of 5 s properly, and the others as its copies under ids, and with derived rows, of their own."""
+    """Make one run of 5 s properly, and the others as its copies, under ids, and with derived rows, of their own."""
     first = pack(made_up.make(archive, 5_000).path)
+    tables = {name: first.table(name) for name in first.manifest.tables}
     for number in range(1, runs):
-        copy(first, archive, f"{first.id[:-4]}{number:04x}")
+        copy(first, tables, archive / f"{first.id[:-4]}{number:04x}")
 
 
-def copy(run: Run, archive: Path, name: str) -> None:
-    """Copy a packed run so that it is one called ``name`` in every place that says so."""
-    folder = archive / name
+def copy(run: Run, tables: Mapping[str, pa.Table], folder: Path) -> None:
+    """Copy a packed run so that it has its new name in every place that says it; nothing is synced."""
     folder.mkdir()
     (folder / "lock").touch()
-    manifest = Manifest.load(run.path)
-    manifest.id = name
-    for stored in manifest.streams.values():
+    for stored in run.manifest.streams.values():
         shutil.copyfile(run.path / stored.file, folder / stored.file)
-    for stored in manifest.tables.values():
-        table = pq.read_table(run.path / stored.file)
+    for name, table in tables.items():
         at = table.schema.get_field_index("run")
-        said = pa.array([name] * len(table), pa.utf8())
-        pq.write_table(table.set_column(at, table.schema.field(at), said), folder / stored.file)
-    manifest.save(folder)
+        said = pa.array([folder.name] * len(table), pa.utf8())
+        renamed = table.set_column(at, table.schema.field(at), said)
+        pq.write_table(renamed, folder / run.manifest.tables[name].file)
+    manifest = replace(run.manifest, id=folder.name)
+    (folder / NAME).write_text(json.dumps(asdict(manifest), indent=1))
 
 
 def _without_cache(archive: Path) -> None:

@@ -52,8 +52,8 @@ class MadeUp:
             tell = partial(out.row, EVENTS, request=request)
             tell(tick=at, kind="request_sent", name="made up")
             tell(tick=at + MS, kind="prefill_start", prompt_total=40, prompt_cached=0, prompt_processed=40)
-            for index in range(TOKENS):
-                done = at + PREFILL + index * STEP
+            ends = range(at + PREFILL, at + PREFILL + TOKENS * STEP, STEP)
+            for index, done in enumerate(ends):
                 tell(
                     tick=done,
                     kind="token",
@@ -63,8 +63,8 @@ class MadeUp:
                     arrival_ns=done + MS,
                     text="word ",
                 )
-            tell(tick=done, kind="request_end", detail='{"finish": "stop"}')
-            at = done + PAUSE
+            tell(tick=ends[-1], kind="request_end", detail='{"finish": "stop"}')
+            at = ends[-1] + PAUSE
             await out.room()
 
 

@@ -38,7 +38,7 @@ def run(effort: Effort) -> Iterator[Figure]:
     yield Figure("pack, a second of one core", [samples / took["cpu"] for took in ours], "rows/s")
     yield Figure("pack, a second on the clock", [samples / took["wall"] for took in ours], "rows/s")
     yield Figure(
-        "pack / pyarrow alone, on the clock",
+        "time of pack / of pyarrow alone, on the clock",
         ratios([took["wall"] for took in ours], [took["wall"] for took in theirs]),
         "x",
     )
