@@ -159,7 +159,7 @@ def test_one_run_or_some_may_be_asked(two):
 
 def test_only_the_files_of_one_run_are_read_when_one_is_asked(two):
     query = f"SELECT count(*) FROM power WHERE run = '{Run(min(two.glob('2*'))).id}'"
-    assert connect(two, query).sql(query).fetchall()[0] == (1200,)
+    assert connect(two, query).sql(query).fetchall()[0] == (1600,)
 
 
 def test_streams_that_changed_are_put_together_by_meaning(tmp_path):

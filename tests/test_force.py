@@ -142,29 +142,29 @@ def test_a_pack_killed_at_any_moment_can_be_done_again(tmp_path, forker, referen
     forker.start("pack", tmp_path / "timed", "once")
     assert forker.status() == 0
     whole = time.perf_counter() - begun  # noqa: TID251
-    chance, states = random.Random(3), []
+    chance, left = random.Random(3), []
+    path = tmp_path / "run"
+    shutil.copytree(source, path)
     for turn in range(KILLS):
-        path = tmp_path / f"run{turn}"
-        shutil.copytree(source, path)
-        again = turn % 3 == 0
-        if again:
-            pack(path)
+        again = Run(path).manifest.state == "packed"
         pid = forker.start("pack", path, "again" if again else "once")
-        threading.Event().wait(chance.random() * whole * 1.1)
+        threading.Event().wait(chance.random() * whole)
         os.kill(pid, signal.SIGKILL)
-        finished = forker.status() == 0
+        killed = forker.status() != 0
+        whole *= 1.1 if killed else 0.8  # others use this machine too: the moments must stay within the work
         run = Run(path)
         check_raw(run, tables)  # as it was, or packed: never between
-        states.append((run.manifest.state, finished))
-        done = pack(path, again=again and run.manifest.generation < 2)
-        check_raw(done, tables)
-        assert done.state == "packed"
-        listed = {s.file for s in (*done.manifest.streams.values(), *done.manifest.tables.values())}
-        assert {p.name for p in path.iterdir()} == {"manifest.json", "lock", *listed}
-        assert not any(done.manifest.damage.values())
-        shutil.rmtree(path)
-    assert len(set(states)) > 1
-    assert sum(not finished for _, finished in states) > KILLS / 3
+        left.append((run.manifest.state, killed, len(list(path.iterdir()))))
+        if turn % 10 == 9:  # after some kills one more try finishes the work, whatever lies about
+            done = pack(path)
+            check_raw(done, tables)
+            assert (done.state, done.manifest.damage) == ("packed", {})
+            listed = {s.file for s in (*done.manifest.streams.values(), *done.manifest.tables.values())}
+            assert {p.name for p in path.iterdir()} == {"manifest.json", "lock", *listed}
+            path = tmp_path / f"run{turn}"
+            shutil.copytree(source, path)
+    assert sum(killed for _, killed, _ in left) > KILLS / 3
+    assert len(set(left)) > KILLS / 10  # the moments did differ
 
 
 needs_mount = pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
@@ -247,12 +247,12 @@ def test_a_read_only_disk_is_named_and_still_read(disk):
     finished = record(disk)
     folder = create(disk, recipe={})
     journal = Journal(folder)
+    folder.close()  # a file that is open for writing keeps a disk writable
     remount(disk, "ro")
     with pytest.raises(JournalError, match="the file system is read-only: remount it"):
         journal.write(rows(0, 10))
     with pytest.raises(ConfigError, match="Read-only file system; choose another"):
         create(disk, recipe={})
-    folder.close()
     query = f"SELECT count(*) FROM thermal WHERE run = '{finished.id}'"
     assert connect(disk, query).execute(query).fetchall() == [
         (4,)
