@@ -73,9 +73,8 @@ class LlamaAnswer:
             self._progress = _whole_prompt(timings)
             self._row(round(timings.prompt_ms * 1000), arrival, "prefill_progress", **_counts(self._progress))
         self._release()
-        if (
-            before == 0 and timings.predicted_n > 1
-        ):  # the first token's text was withheld, but its time is told
+        # The first token's text may be withheld, but its time is told: it came with the prompt's end.
+        if before == 0 and timings.predicted_n > 1:
             first = round(timings.prompt_ms * 1000)
             self._row(first, arrival, "token", index=0, count=1, visible=False)
             before = 1

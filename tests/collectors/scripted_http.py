@@ -5,7 +5,7 @@ import os
 import sys
 import textwrap
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -148,20 +148,35 @@ async def run(workload: object, hub: Hub | None = None) -> Recorded:
 
 
 async def check_nobody_outlives(script: str, *arguments: str, alive: Path) -> None:
-    """Run a Python script until its child opens the fifo ``alive`` for writing, kill -9 it, await the fifo's end.
-
-    A fifo ends when the last process that holds it has ended: so nobody has to look for processes.
-    """
+    """Run a Python script until its child opens the fifo ``alive`` for writing, kill -9 it, await the fifo's end."""
     os.mkfifo(alive)
     process = await trio.lowlevel.open_process([sys.executable, "-c", textwrap.dedent(script), *arguments])
     try:
-        with trio.fail_after(30):
-            with await in_thread(alive.open) as fifo:
-                process.kill()
-                assert await in_thread(fifo.read) == ""
+        async with holders_of(alive) as ended:
+            process.kill()
+            await ended()
     finally:
         process.kill()
         await process.wait()
+
+
+@asynccontextmanager
+async def holders_of(fifo: Path) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+    """Wait until somebody writes to ``fifo``; yield what waits until the last process that holds it has ended.
+
+    So nobody has to look for processes. Both waits end in 30 s, in threads that are left behind then.
+    """
+    with trio.fail_after(30):
+        end = await in_thread(partial(os.open, fifo, os.O_RDONLY))
+
+    async def ended() -> None:
+        with trio.fail_after(30):
+            assert await in_thread(partial(os.read, end, 1)) == b""
+
+    try:
+        yield ended
+    finally:
+        os.close(end)
 
 
 async def in_thread(blocking: Callable[[], T]) -> T:

@@ -10,7 +10,7 @@ import trio
 from melt_stream.collectors.command import Command
 from melt_stream.errors import ConfigError
 from melt_stream.outlet import Hub
-from tests.collectors.scripted_http import Recorded, check_nobody_outlives, in_thread, run
+from tests.collectors.scripted_http import Recorded, check_nobody_outlives, holders_of, in_thread, run
 
 
 def python(code: str, *arguments: str, **fields) -> Command:
@@ -91,13 +91,12 @@ async def test_cancelled_its_whole_group_gets_sigterm_and_then_sigkill(tmp_path,
     trap = "trap '' TERM; " if stubborn else ""
     script = f"{trap}exec 9>{tmp_path}/alive; sleep 1000 & sleep 1000; wait"  # both hold the fifo open
     command, hub = Command(["sh", "-c", script], grace=0.2), Hub()
-    with trio.fail_after(20):
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(command.collect, hub.outlet("w"))
-            alive = await in_thread((tmp_path / "alive").open)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(command.collect, hub.outlet("w"))
+        async with holders_of(tmp_path / "alive") as ended:
             nursery.cancel_scope.cancel()
-        with alive:
-            assert await in_thread(alive.read) == ""  # nobody is left
+            with trio.CancelScope(shield=True):
+                await ended()
     assert command.exit_status == status
     assert Recorded(hub).detail("window_end") == [{"exit_status": status}]
 

@@ -65,6 +65,8 @@ async def test_a_recorded_answer_gives_every_token_at_the_servers_own_microsecon
         (int(round(t["prompt_ms"] * 1000) + round(t["predicted_ms"] * 1000)), t["predicted_n"] - 1)
         for t in timed
     ]
+    ticks = [0, 2699967, 5363964, 5749201, *(t[0] for t in tokens(recorded))]
+    assert [r["count"] for r in recorded.readings] == ticks, "the last piece repeats a time: no reading"
     progress = recorded.events("prefill_progress")
     assert [(p["tick"], p["prompt_processed"]) for p in progress] == [
         (2699967, 64),
