@@ -92,8 +92,8 @@ def add_noise(rail: RailData, made: Pieces, rows: slice) -> float:
         return _gauge_noise(made, watts(rail, rows), noise)
     length = (made.right - made.left).astype(np.float64)
     if kind == "delta":  # noise in J a sample
-        with np.errstate(divide="ignore"):
-            made.rate = fixed(np.where(length > 0, noise / made.unit_s**2 / length, 0.0), np.float64)
+        each = noise / made.unit_s**2
+        made.rate = fixed(np.divide(each, length, out=np.zeros(len(length)), where=length > 0), np.float64)
     elif kind == "mean":
         made.rate = fixed(noise * length, np.float64)
     return 0.0
