@@ -29,7 +29,8 @@ def measured(value: float | None, u: float | None, digits: int = 3) -> str:
     places = 1 - math.floor(math.log10(u))
     if not -6 < places < 8:
         return f"{value:.{digits}e} ± {u:.1e}"
-    return f"{round(value, places):.{max(places, 0)}f} ± {round(u, places):.{max(places, 0)}f}"
+    rounded = round(value, places) + 0.0  # no -0.0
+    return f"{rounded:.{max(places, 0)}f} ± {round(u, places):.{max(places, 0)}f}"
 
 
 def percent(share: float | None) -> str:

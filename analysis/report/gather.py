@@ -93,9 +93,8 @@ def _power(
 def _rail(run: Run, rail: dict[str, Any], account: set[tuple[str, str, str]]) -> Series | None:
     key = rail["sensor_of"]
     schema = run.schema(key)
-    names = [
-        n for n in ("t_ns", "rail", "watts", "volts", "amps", "joules", "covered_ns") if n in schema.names
-    ]
+    measured = _power_columns(rail["kind"], schema)
+    names = ["t_ns", *measured, *(["rail"] if "rail" in schema.names else [])]
     data = _placed(run.table(key, names))
     if "rail" in names:
         data = data.filter(pc.equal(data["rail"], rail["name"]))
@@ -107,6 +106,12 @@ def _rail(run: Run, rail: dict[str, Any], account: set[tuple[str, str, str]]) ->
     of_account = (rail["device_of"], key, rail["name"]) in account
     name = f"{key}/{rail['name']}" + (", account" if of_account else "")
     return Series(name, "W", t_s, values, len(t_ns), step, bool(rail["estimated"]), of_account, gaps)
+
+
+def _power_columns(kind: str, schema: pa.Schema) -> tuple[str, ...]:
+    """The columns that say a rail's power; every power stream has the running energy."""
+    of_gauges = [] if kind in ("delta", "counter") else [("watts",), ("volts", "amps")]
+    return next((c for c in of_gauges if set(c) <= set(schema.names)), ("joules", "covered_ns"))
 
 
 def _placed(data: pa.Table) -> pa.Table:
