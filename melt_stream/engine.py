@@ -76,6 +76,7 @@ async def record(
                 experiment.close()
                 _read_clocks(own, BURST)
                 closed.set()
+                hub.hurry()
         watching.cancel_scope.cancel()
     ending = ender.ending or Ending("ended")
     return replace(ending, error=ending.error or feeding.error, exit_status=plan.exit_status)

@@ -46,6 +46,7 @@ class Hub:
     _requests: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     _room: trio.Event = field(default_factory=trio.Event)
     _flush: trio.Event = field(default_factory=trio.Event)
+    _hurry: trio.Event = field(default_factory=trio.Event)
 
     def outlet(self, instance: str, device: str = "host") -> Outlet:
         """Return the outlet of one collector instance."""
@@ -89,6 +90,7 @@ class Hub:
             add_gap(self, source, epoch, loss.start, loss.stop, OVERRUN, loss.rows)
         cut = [*self._cut, *itertools.chain.from_iterable(table.cut() for table in self._tables.values())]
         self._cut, self.waiting = [], 0
+        self._hurry = trio.Event()
         self._room.set()
         self._room = trio.Event()
         return cut
@@ -108,7 +110,16 @@ class Hub:
         """Wait until less than half of the buffer is in use."""
         await trio.lowlevel.checkpoint()
         while self.waiting >= self.limit_rows // 2:
+            self.hurry()
             await self._room.wait()
+
+    def hurry(self) -> None:
+        """Ask for a flush now: somebody waits for room, or the run has ended."""
+        self._hurry.set()
+
+    async def hurried(self) -> None:
+        """Wait until a flush is wanted before its time."""
+        await self._hurry.wait()
 
     def _lose(self, source: Source, stamps: Row, first: int, last: int, rows: int) -> None:
         epoch = int(np.max(stamps["epoch"]))

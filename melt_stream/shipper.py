@@ -87,11 +87,14 @@ class Inbox:
 
 
 async def ship(hub: Hub, inboxes: Sequence[Inbox], every: float, closed: trio.Event) -> None:
-    """Flush the hub into the inboxes at intervals, and once more when it has closed; then close them."""
+    """Flush the hub into the inboxes at intervals, or when it is hurried, and once more when it has closed.
+
+    Then close them. Whoever sets ``closed`` hurries the hub.
+    """
     try:
         while not closed.is_set():
             with trio.move_on_after(every):
-                await closed.wait()
+                await hub.hurried()
             await hub.announce()
             for inbox in inboxes:
                 await inbox.room()
