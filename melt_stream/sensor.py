@@ -86,9 +86,11 @@ class FileSensor(Poller):
     first: Files | None = field(default=None, init=False, repr=False, compare=False)
     """The files of the first good read, for ``rails``."""
     _paths: Mapping[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _constants: dict[str, str | Unreadable] = field(
-        default_factory=dict, init=False, repr=False, compare=False
-    )
+    _varying: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The paths to read each time: all but the constants that were read."""
+    _constants: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _unread: bool = field(default=True, init=False, repr=False, compare=False)
+    """Whether a constant is still among those to read."""
 
     @abstractmethod
     def files(self, find: Find) -> Mapping[str, str]:
@@ -104,26 +106,32 @@ class FileSensor(Poller):
     def read(self) -> Rows:
         if not self._paths:
             self._paths, self._constants = self._found(), {}
+            self._varying, self._unread = dict(self._paths), True
         files = self._files()
         rows = self.parse(files)
         if not isinstance(rows, dict):
             rows = list(rows)
-        self.first = self.first or files
+        if self.first is None:
+            self.first = files
         return rows
 
     def _files(self) -> Files:
-        varying = {key: path for key, path in self._paths.items() if key not in self._constants}
-        texts = _read_all(self.root, varying)
-        if texts and all(isinstance(text, Unreadable) for text in texts.values()):
+        texts = _read_all(self.root, self._varying)
+        if texts and not any(isinstance(text, str) for text in texts.values()):
             self._paths = {}
             raise self._lost(next(text for text in texts.values() if isinstance(text, Unreadable)))
         files = Files({**self._constants, **texts})
-        self._constants |= {
-            key: text
-            for key, text in texts.items()
-            if isinstance(self._paths[key], Constant) and not isinstance(text, Unreadable)
-        }
+        if self._unread:
+            self._settle(texts)
         return files
+
+    def _settle(self, texts: Mapping[str, str | Unreadable]) -> None:
+        """Keep the constants that were read, so that they are not read again."""
+        for key, text in texts.items():
+            if isinstance(self._paths[key], Constant) and isinstance(text, str):
+                self._constants[key] = text
+                del self._varying[key]
+        self._unread = any(isinstance(path, Constant) for path in self._varying.values())
 
     def check(self) -> Health:
         """Say whether its files are there and can be read, for ``melt-stream doctor``."""
@@ -173,21 +181,15 @@ def _read(root: str, path: str) -> str | Unreadable:
     try:
         fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            return _text(fd, full)
+            text = os.read(fd, 65536)
+            while more := os.read(fd, 65536):  # /proc may stop before a line that does not fit
+                text += more
+                if len(text) > LARGEST_FILE:
+                    return Unreadable(full, f"longer than {LARGEST_FILE} bytes")
         finally:
             os.close(fd)
     except OSError as exc:
         return Unreadable(full, exc.strerror or str(exc))
-
-
-def _text(fd: int, path: str) -> str | Unreadable:
-    text = os.read(fd, 65536)
-    while more := os.read(
-        fd, 65536
-    ):  # /proc may stop before a line that does not fit; a read more costs 0.7 us
-        text += more
-        if len(text) > LARGEST_FILE:
-            return Unreadable(path, f"longer than {LARGEST_FILE} bytes")
     return text.decode(errors="replace")
 
 
