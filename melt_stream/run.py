@@ -58,6 +58,12 @@ class RunFolder:
         """Replace the manifest on disk."""
         self.manifest.save(self.path)
 
+    def begin(self) -> None:
+        """Count the run's time from now on; an imported one has a time axis of its own."""
+        if not self.manifest.imported:
+            self.manifest.start_ns, self.manifest.start_utc_ns = self._now(), utc_ns()
+            self.save()
+
     def finish(
         self,
         reason: str,

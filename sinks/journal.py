@@ -70,6 +70,10 @@ class Journal:
     def __post_init__(self) -> None:
         self._inode = self.folder.journal.stat().st_ino
 
+    def prepare(self) -> None:
+        """Let the run begin now: what was imported and looked up before it is not part of it."""
+        self.folder.begin()
+
     async def consume(self, batches: AsyncIterator[list[Batch]]) -> None:
         """Write until ``batches`` ends, then write the end markers and sync."""
         failure: JournalError | None = None
