@@ -119,7 +119,8 @@ def _gauge_noise(made: Pieces, power: Array, noise: float) -> float:
         if jittered and float(np.mean(scatter[seen])) > noise:
             per_sample = _smooth(scatter, seen)
         elif not jittered:
-            aliasing = math.sqrt(max(typical - noise, 0.0))
+            chance = noise * (1 + 3 * math.sqrt(3 / len(some)))  # what noise alone may look like, 3 standard errors
+            aliasing = math.sqrt(max(typical - chance, 0.0))
             aliasing = aliasing if aliasing > 1e-9 * float(np.max(np.abs(power[seen]))) else 0.0
     stands = np.zeros(len(power))
     stands[:-1] += length / 2
@@ -154,8 +155,9 @@ def clock_u(low: Array, high: Array) -> float | None:
     """Standard uncertainty of a shift that lies anywhere in [low, high] around 0, in s; None where it has no bound."""
     if not len(low):
         return 0.0
-    square = float(np.max((low * low + low * high + high * high) / 3))
-    return math.sqrt(square) * 1e-9 if math.isfinite(square) else None
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        return None
+    return math.sqrt(float(np.max((low * low + low * high + high * high) / 3))) * 1e-9
 
 
 _SUMS = {"1": "joules", "W": "seconds", "s": "joules_per_clock"}
