@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -12,14 +13,28 @@ from typing import Any
 import trio
 
 _GUARD = """
-read -r group grace
+find_group() {
+    for again in 1 2 3 4 5 6 7 8 9 10; do
+        for file in $(grep -las "$1" /proc/[0-9]*/environ); do
+            read -r stat <"${file%environ}stat" && set -- "$1" ${stat##*) } && echo "$4" && return
+        done
+        sleep 0.1
+    done
+}
+grace=$2
+read -r group || group=$(find_group "$1")
 [ "$group" = done ] && exit
 read -r done && exit
+[ -n "$group" ] || exit
 kill -s TERM -- "-$group" 2>/dev/null || exit
 while [ "$grace" -gt 0 ] && kill -s 0 -- "-$group" 2>/dev/null; do sleep 0.1; grace=$((grace - 100)); done
 kill -s KILL -- "-$group" 2>/dev/null
 """
-"""Waits at our pipe. Its end without the word "done" means that we were killed, even by SIGKILL."""
+"""Waits at our pipe, which tells the group and then "done". Its end without that means that we were killed.
+
+Killed before we could tell the group, the command may have begun: Linux shows it by the mark in its environment.
+"""
+_MARK = "MELT_STREAM_GUARD"
 
 
 Start = Callable[..., Awaitable[trio.Process]]
@@ -34,16 +49,18 @@ async def guarded(grace: float = 5.0) -> AsyncIterator[Start]:
     seconds, SIGKILL; so it does if this process is killed, by a small shell that waits for that. What the
     command left running when it ended by itself stays. Starting raises ``OSError`` where it cannot.
     """
+    mark = uuid.uuid4().hex
     guard = await trio.lowlevel.open_process(
-        ["/bin/sh", "-c", _GUARD], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        ["/bin/sh", "-c", _GUARD, "sh", f"{_MARK}={mark}", f"{grace * 1000:.0f}"], stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         start_new_session=True,
     )  # fmt: skip
     started: list[trio.Process] = []
 
     async def start(command: Sequence[str], **options: Any) -> trio.Process:
-        process = await trio.lowlevel.open_process(list(command), process_group=0, **options)
+        marked = {**os.environ, _MARK: mark}
+        process = await trio.lowlevel.open_process(list(command), process_group=0, env=marked, **options)
         started.append(process)
-        await _tell(guard, f"{process.pid} {grace * 1000:.0f}\n")
+        await _tell(guard, f"{process.pid}\n")
         return process
 
     try:

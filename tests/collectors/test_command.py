@@ -125,6 +125,23 @@ async def test_it_does_not_outlive_a_recorder_killed_with_9(tmp_path):
     await check_nobody_outlives(script, stubborn, alive=tmp_path / "alive")
 
 
+async def test_a_recorder_killed_before_it_could_tell_its_guard_leaves_nobody(tmp_path):
+    script = """
+        import sys, trio
+        from melt_stream.collectors import _process
+        from melt_stream.collectors.command import Command
+        from melt_stream.outlet import Hub
+
+        async def never(guard, line):
+            await trio.sleep_forever()
+
+        _process._tell = never
+        trio.run(Command(["sh", "-c", sys.argv[1]], grace=0.2).collect, Hub().outlet("w"))
+    """
+    held = f"exec 9>{tmp_path}/alive; sleep 1000; sleep 1000"
+    await check_nobody_outlives(script, held, alive=tmp_path / "alive")
+
+
 async def test_stdin_passes_through_unless_it_is_a_terminal():
     script = """
         import sys, trio
