@@ -184,6 +184,15 @@ class TestFigures:
         assert not np.isfinite(rail["y"][inside]).any()
         assert int(np.isnan(rail["y"]).sum()) == 1
 
+    def test_the_run_before_the_accounts_first_sample_and_after_its_last_is_hatched(
+        self, tmp_path: Path
+    ) -> None:
+        run = write(tmp_path / "run-1", story(gap=None))
+        path = run.path / "meter.power.parquet"
+        pq.write_table(pq.read_table(path).slice(800, 10_700), path)
+        gap = traces(build(run, tmp_path / "report.html"), "power-host")["gap: no samples"]
+        assert gap["x"].reshape(-1, 5)[:, [0, 2]].tolist() == [[0, 0.8], [11.499, 12]]
+
     def test_a_run_without_gaps_hatches_nothing(self, tmp_path: Path) -> None:
         assert "gap: no samples" not in traces(made(tmp_path, story(gap=None)), "power-host")
 

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from melt_stream.analysis.report.series import Floats, Ints, Series, slopes, thin
+from melt_stream.analysis.report.series import SILENCE, Floats, Ints, Series, slopes, thin
 from melt_stream.analysis.summary import Summary, summarise
 from melt_stream.manifest import Manifest
 from melt_stream.run import Run
@@ -101,11 +101,22 @@ def _rail(run: Run, rail: dict[str, Any], account: set[tuple[str, str, str]]) ->
     t_ns, watts = _watts(data, schema)
     if not len(t_ns):
         return None
-    t_s, values, gaps = thin(t_ns, watts, rail["sample_period_ns"] or _period(schema))
+    period_ns = rail["sample_period_ns"] or _period(schema)
+    t_s, values, gaps = thin(t_ns, watts, period_ns)
     step = rail["kind"] != "gauge"
     of_account = (rail["device_of"], key, rail["name"]) in account
+    if of_account:
+        gaps = np.concatenate([gaps, _before_and_after(t_ns, period_ns, run.manifest)])
     name = f"{key}/{rail['name']}" + (", account" if of_account else "")
     return Series(name, "W", t_s, values, len(t_ns), step, bool(rail["estimated"]), of_account, gaps)
+
+
+def _before_and_after(t_ns: Ints, period_ns: float | None, said: Manifest) -> Ints:
+    """The parts of the run before a rail's first sample and after its last, where they are longer than a gap is."""
+    period = period_ns or (float(np.median(np.diff(t_ns))) if len(t_ns) > 1 else 0.0)
+    end = int(t_ns[-1]) if said.stop_ns is None else said.stop_ns - said.start_ns
+    sides = [(0, int(t_ns[0])), (int(t_ns[-1]), end)]
+    return np.array([s for s in sides if s[1] - s[0] > SILENCE * period], np.int64).reshape(-1, 2)
 
 
 def _power_columns(kind: str, schema: pa.Schema) -> tuple[str, ...]:
