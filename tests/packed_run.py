@@ -248,6 +248,6 @@ def write(
     for kind, tables in (("streams", streams), ("tables", _derived(told, extra))):
         for name, data in tables.items():
             pq.write_table(data, folder / f"{name}.parquet")
-            getattr(manifest, kind)[name] = Stored(f"{name}.parquet", len(data), [])
+            getattr(manifest, kind)[name] = Stored(f"{name}.parquet", len(data), "")
     manifest.save(folder)
     return Run(folder)
