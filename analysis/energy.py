@@ -245,9 +245,15 @@ def _moved(meter: Meter, timeline: Timeline, rows: Rows) -> tuple[Array, ...] | 
     e_lo, e_hi = _edge_shifts(meter, timeline, rows)
     if not (np.any(r_lo) or np.any(r_hi) or any(np.any(x) for x in (*e_lo, *e_hi))):
         return None
-    sets = _Sets([], [], [], [], [], [])
+    sets = _Sets()
     still = _own_clock(meter, rows) | (rows.last <= rows.first)
-    for k in np.flatnonzero(~still):
+    plain = _plain(timeline, rows) & ~still
+    sets.pairs(
+        np.flatnonzero(plain), rows.first[plain], rows.last[plain], _weights(timeline, rows, plain),
+        e_lo[0][plain] - np.maximum(r_hi[rows.first], r_hi[rows.last])[plain],
+        e_hi[0][plain] - np.minimum(r_lo[rows.first], r_lo[rows.last])[plain],
+    )  # fmt: skip
+    for k in np.flatnonzero(~still & ~plain):
         marks, change = _coefficients(timeline, rows, int(k))
         together = rows.start_key[k] == rows.stop_key[k]
         cuts = [*range(0, len(marks), MOST_EDGES)] if together else [0, max(len(marks) - 1, 0)]
@@ -264,28 +270,49 @@ def _moved(meter: Meter, timeline: Timeline, rows: Rows) -> tuple[Array, ...] | 
 class _Sets:
     """Sets of edges that move together, as they are found."""
 
-    whose: list[int]
-    edges: list[Array]
-    weights: list[Array]
-    sizes: list[int]
-    low: list[float]
-    high: list[float]
+    whose: list[Array] = field(default_factory=list)
+    edges: list[Array] = field(default_factory=list)
+    weights: list[Array] = field(default_factory=list)
+    sizes: list[Array] = field(default_factory=list)
+    low: list[Array] = field(default_factory=list)
+    high: list[Array] = field(default_factory=list)
 
     def add(self, row: int, edges: Array, weights: Array, low: float, high: float) -> None:
-        self.whose.append(row)
-        self.edges.append(edges)
-        self.weights.append(weights)
-        self.sizes.append(len(edges))
-        self.low.append(low)
-        self.high.append(high)
+        """Add one set of a row."""
+        self._extend(np.array([row]), edges, weights, np.array([len(edges)]), np.array([low]), np.array([high]))
+
+    def pairs(self, rows: Array, first: Array, last: Array, weights: Array, low: Array, high: Array) -> None:
+        """Add rows of one share from end to end: nearly all tokens."""
+        edges, changes = np.column_stack([first, last]).ravel(), np.column_stack([-weights, weights]).ravel()
+        self._extend(rows, edges, changes, np.full(len(rows), 2), low, high)
+
+    def _extend(self, *parts: Array) -> None:
+        for mine, part in zip((self.whose, self.edges, self.weights, self.sizes, self.low, self.high), parts, strict=True):
+            mine.append(part)
 
     def arrays(self) -> tuple[Array, ...]:
         """Rows, edges, weights, where each set starts, and its least and most move."""
-        return (
-            np.array(self.whose, np.int64), np.concatenate([np.zeros(0, np.int64), *self.edges]),
-            np.concatenate([np.zeros(0), *self.weights]), np.concatenate([[0], np.cumsum(self.sizes, dtype=np.int64)]),
-            np.array(self.low, np.float64), np.array(self.high, np.float64),
-        )  # fmt: skip
+        whose, edges, weights, sizes, low, high = (
+            np.concatenate(x) for x in (self.whose, self.edges, self.weights, self.sizes, self.low, self.high)
+        )
+        return whose, edges, weights, np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64), low, high
+
+
+def _plain(timeline: Timeline, rows: Rows) -> Array:
+    """Tell which rows have one share from end to end, and both ends on one clock."""
+    changes = np.zeros(len(rows), np.int64)
+    inside = np.maximum(rows.last - 1, rows.first)
+    for rank, weights in enumerate(timeline.weights):
+        mine = rows.rank == rank
+        count = np.concatenate([[0], np.cumsum(np.diff(weights) != 0), [0]])
+        changes[mine] = count[inside[mine]] - count[rows.first[mine]]
+    return np.asarray((changes == 0) & (rows.start_key == rows.stop_key))
+
+
+def _weights(timeline: Timeline, rows: Rows, mine: Array) -> Array:
+    """Each row's share where it starts; of a whole request, 1."""
+    weights = np.array([*timeline.weights, np.ones(len(timeline.edges) - 1)])
+    return np.asarray(weights[np.minimum(rows.rank[mine], len(weights) - 1), rows.first[mine]])
 
 
 def _own_clock(meter: Meter, rows: Rows) -> Array:

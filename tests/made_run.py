@@ -22,7 +22,9 @@ START = 7 * S  # the host's clock when the run starts
 SERVER = Clock("server", tick_ns=1000.0, rho_ppm=0.0, same_rate=True)
 
 
-def rail(t_ns: Any, values: Any, kind: str = "gauge", column: str = "watts", unit: str = "W", **facts: Any) -> RailData:
+def rail(
+    t_ns: Any, values: Any, kind: str = "gauge", column: str = "watts", unit: str = "W", **facts: Any
+) -> RailData:
     """A rail of the device host, its samples at these times of the run (or ticks of ``clock``)."""
     clock, period = facts.pop("clock", "host"), facts.pop("period_ns", None)
     tick_ns, epoch, more = facts.pop("tick_ns", 1.0), facts.pop("epoch", None), facts.pop("more", {})
@@ -70,14 +72,25 @@ class Made:
             rows.append({"tick": START + round(stop * MS), "kind": "phase_end", "name": name})
 
     def ask(
-        self, number: int, sent: float, ends: list[float], end: float | None = None, *, slot: float | None = None,
-        counts: list[int] | None = None, detail: dict[str, Any] | None = None, delay: float = 3.0, **first: Any,
+        self,
+        number: int,
+        sent: float,
+        ends: list[float],
+        end: float | None = None,
+        *,
+        slot: float | None = None,
+        counts: list[int] | None = None,
+        detail: dict[str, Any] | None = None,
+        delay: float = 3.0,
+        **first: Any,
     ) -> None:
         """Add a request. Its steps end at ``ends``: on the server's clock where ``slot`` is given, else on arrival.
 
         On the server's clock every arrival is seen ``delay`` ms late.
         """
-        self.event("request_sent", sent, request=number, name=f"prompt-{number}", detail=json.dumps(detail or {}))
+        self.event(
+            "request_sent", sent, request=number, name=f"prompt-{number}", detail=json.dumps(detail or {})
+        )
         counts = counts or [1] * len(ends)
         index = -1
         if slot is not None:
@@ -92,14 +105,33 @@ class Made:
         if end is not None:
             self.event("request_end", end, request=number, detail=json.dumps({"finish": "stop"}))
 
-    def served(self, kind: str, number: int, sent: float, slot: float, ms: float, delay: float, **columns: Any) -> None:
+    def served(
+        self, kind: str, number: int, sent: float, slot: float, ms: float, delay: float, **columns: Any
+    ) -> None:
         """Add an event on the server's clock, and its reading."""
         tick, arrival = round((ms - slot) * 1000), START + round((ms + delay) * MS)
-        self.server.append({"tick": tick, "epoch": number, "kind": kind, "arrival_ns": arrival, "request": number, **columns})
-        self.read("llama.server", tick, START + round(sent * MS), arrival, number, tick_ns=1000.0, rho_ppm=0.0, same_rate=True)
+        self.server.append(
+            {"tick": tick, "epoch": number, "kind": kind, "arrival_ns": arrival, "request": number, **columns}
+        )
+        self.read(
+            "llama.server",
+            tick,
+            START + round(sent * MS),
+            arrival,
+            number,
+            tick_ns=1000.0,
+            rho_ppm=0.0,
+            same_rate=True,
+        )
 
     def read(
-        self, clock: str, tick: int, before: int | None, after: int | None, epoch: int = 0, kind: str = "arrival",
+        self,
+        clock: str,
+        tick: int,
+        before: int | None,
+        after: int | None,
+        epoch: int = 0,
+        kind: str = "arrival",
         **facts: Any,
     ) -> None:
         """Add a clock reading (host ns)."""

@@ -11,7 +11,9 @@ def _usable(x: float, y: float, q0: float, q1: float, limit: float) -> bool:
     return 0 < y - x <= limit and math.isfinite(q0 + q1)
 
 
-def sweep(left: Any, right: Any, p0: Any, p1: Any, limit: float, rate: Any, base: int, edges: Any) -> list[tuple[float, ...]]:
+def sweep(
+    left: Any, right: Any, p0: Any, p1: Any, limit: float, rate: Any, base: int, edges: Any
+) -> list[tuple[float, ...]]:
     """For each interval: energy, covered length, variance, pieces that end in it."""
     found = []
     for a, b in pairwise(edges):
@@ -42,14 +44,24 @@ def prefix(values: Any) -> list[float]:
 
 
 def extremes(
-    left: Any, right: Any, p0: Any, p1: Any, limit: float, base: int, edges: Any, weights: Any, low: float, high: float
+    left: Any,
+    right: Any,
+    p0: Any,
+    p1: Any,
+    limit: float,
+    base: int,
+    edges: Any,
+    weights: Any,
+    low: float,
+    high: float,
 ) -> tuple[float, float]:
     """Least and most of sum w (J(edge + d) - J(edge)): looked at wherever an edge meets the end of a piece, and at the
     vertex of the parabola through three points of each stretch between."""
 
     def value(d: float) -> float:
         return math.fsum(
-            w * energy(left, right, p0, p1, limit, base, e, e + d) for e, w in zip(edges, weights, strict=True)
+            w * energy(left, right, p0, p1, limit, base, e, e + d)
+            for e, w in zip(edges, weights, strict=True)
         )
 
     ends = {int(x) - base for x in (*left, *right)}

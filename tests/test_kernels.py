@@ -88,7 +88,9 @@ def test_sweep_keeps_the_digits_of_a_token_after_a_megajoule():
 
 def test_sweep_of_nothing_is_nothing():
     none = fixed([], np.int64)
-    found = sweep(none, none, fixed([], float), fixed([], float), math.inf, fixed([], float), 0, fixed([0, 1.0], float))
+    found = sweep(
+        none, none, fixed([], float), fixed([], float), math.inf, fixed([], float), 0, fixed([0, 1.0], float)
+    )
     assert [float(x[0]) for x in found] == [0, 0, 0, 0, 0, 0]
 
 

@@ -120,7 +120,9 @@ def test_tokens_that_cannot_be_placed_are_counted_and_missing():
     made.readings = []
     derived = made.derive()
     rows = derived["tokens"].to_pylist()
-    assert [(r["start_ns"], r["stop_ns"], r["joules"], r["quality"]) for r in rows] == [(None, None, None, "missing")] * 4
+    assert [(r["start_ns"], r["stop_ns"], r["joules"], r["quality"]) for r in rows] == [
+        (None, None, None, "missing")
+    ] * 4
     assert derived["requests"]["output_tokens"].to_pylist() == [4]
     assert pick(derived, "clocks")[0]["kind"] == "none"
 
