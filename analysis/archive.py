@@ -67,14 +67,14 @@ def connect(place: Path | str | Sequence[Run], query: str | None = None) -> duck
     was interrupted or never packed is packed first where that is possible; of one that is being recorded the rows so
     far are shown. Keep the connection for as long as its results are read.
     """
-    named = None if query is None else inspect(query)
+    connection = opened()
+    named = None if query is None else inspect(query, connection)
     entries = _entries(place)
     wanted = None if named is None or "tables" in named.tables else named.tables
     snapshots: list[str] = []
     try:
         if wanted is None or wanted - set(_NO_FILES):
             entries = [_readable(entry, snapshots) for entry in entries]
-        connection = opened()
         used = _make_views(connection, entries, wanted)
         _add_functions(connection, entries, None if named is None else named.functions)
         sealed(connection, used)
@@ -115,7 +115,7 @@ def _readable(entry: Entry, snapshots: list[str]) -> Entry:
     built = build(run, Path(folder))
     streams, tables = ({k: asdict(v) for k, v in d.items()} for d in (built.streams, built.tables))
     state = state_of(entry)
-    return {**gist(run.manifest), "path": str(path), "state": state, "files_in": folder, "rails": built.rails,
+    return {**gist(asdict(run.manifest)), "path": str(path), "state": state, "files_in": folder, "rails": built.rails,
             "streams": streams, "tables": tables}  # fmt: skip
 
 
@@ -128,7 +128,8 @@ def _make_views(
     connection: duckdb.DuckDBPyConnection, entries: list[Entry], wanted: frozenset[str] | None
 ) -> list[str]:
     """Make views and the small tables below them; return the files they read."""
-    streams = relations.streams_of(entries)
+    from_manifests = {*SCHEMAS, "runs", "rails"}
+    streams = relations.streams_of(entries) if wanted is None or wanted - from_manifests else []
     by_stream = _by_stream(streams)
     if wanted is None:
         wanted = frozenset([*VIEWS, *by_stream])
@@ -142,7 +143,7 @@ def _make_views(
             files = [file for file in streams if file.stored["role"] == "events"]
             rows = relations.events(files)
         elif view == "power":
-            files = [file for file in streams if any(name == "joules" for name, _, _ in file.columns)]
+            files = [file for file in streams if file.is_power]
             rows = relations.power(files)
         elif view in by_stream:
             files = by_stream[view]

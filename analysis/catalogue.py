@@ -7,20 +7,20 @@ Where the archive cannot be written there is no cache, and every manifest is rea
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import os
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from melt_stream.errors import DataError
 from melt_stream.lock import is_locked
-from melt_stream.manifest import NAME, Manifest, replace
-from melt_stream.run import run_folders
+from melt_stream.manifest import NAME, Stored, checked, replace
 
 _CACHE = ".catalogue.json"
-_VERSION = 1
+_VERSION = 2
+_PARTS = ("streams", "tables")
+_STORED = ("columns", *(f.name for f in fields(Stored) if f.name != "columns"))
 _LEFT_OUT = ("recipe", "facts", "versions", "counts")
 Entry = dict[str, Any]
 """A manifest as a dictionary, without what no view shows, and with ``path``."""
@@ -60,21 +60,42 @@ def state_of(entry: Entry) -> str:
 def catalogue(archive: Path) -> list[Entry]:
     """Return the entries of an archive's runs, oldest first; raises ``DataError`` for a damaged manifest."""
     kept = _load(archive)
-    entries, changed = [], False
-    for folder in run_folders(archive):
-        seen = (folder / NAME).stat()
+    known: dict[str, Any] = {}
+    for folder in _folders(archive):
+        try:
+            seen = os.stat(f"{archive}/{folder}/{NAME}")  # noqa: PTH116 - a Path costs as much as the look itself
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         stamp = [seen.st_mtime_ns, seen.st_size]
-        if (known := kept.get(folder.name)) is None or known[0] != stamp:
-            known, changed = [stamp, gist(Manifest.load(folder))], True
-        entries.append((folder, known))
-    if changed or len(entries) != len(kept):
-        _save(archive, {folder.name: known for folder, known in entries})
-    return [{**known[1], "path": str(folder)} for folder, known in entries]
+        before = kept.get(folder)
+        known[folder] = (
+            before if before and before[0] == stamp else [stamp, gist(_manifest(archive / folder))]
+        )
+    if known != kept:
+        _save(archive, known)
+    return [{**entry, "path": f"{archive}/{folder}"} for folder, (_, entry) in known.items()]
 
 
-def gist(manifest: Manifest) -> Entry:
-    """What the views show of a manifest."""
-    return {name: value for name, value in asdict(manifest).items() if name not in _LEFT_OUT}
+def entry_of(folder: Path) -> Entry:
+    """Return the entry of one run; raises ``DataError`` for a damaged manifest."""
+    return {**gist(_manifest(folder)), "path": str(folder)}
+
+
+def gist(manifest: Entry) -> Entry:
+    """What the views show of a manifest, given as a dictionary."""
+    return {name: value for name, value in manifest.items() if name not in _LEFT_OUT}
+
+
+def _manifest(folder: Path) -> Entry:
+    """A checked manifest as the dictionary it is in the file."""
+    return checked(folder / NAME)[0]
+
+
+def _folders(archive: Path) -> list[str]:
+    try:
+        return sorted(name for name in os.listdir(archive) if not name.startswith("."))  # noqa: PTH208 - see above
+    except FileNotFoundError:
+        return []
 
 
 def _load(archive: Path) -> dict[str, Any]:
@@ -82,9 +103,12 @@ def _load(archive: Path) -> dict[str, Any]:
         said = json.loads((archive / _CACHE).read_bytes())
         if said["version"] != _VERSION:
             return {}
-        for entry in said["runs"].values():
-            for stored in _stored(entry[1]):
-                stored["columns"] = said["columns"][stored["columns"]]
+        for _, entry in said["runs"].values():
+            for part in _PARTS:
+                entry[part] = {
+                    key: dict(zip(_STORED, (said["columns"][row[0]], *row[1:]), strict=True))
+                    for key, row in entry[part].items()
+                }
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
         return {}
     runs: dict[str, Any] = said["runs"]
@@ -97,23 +121,12 @@ def _save(archive: Path, runs: dict[str, Any]) -> None:
     slim = {}
     for name, (stamp, entry) in runs.items():
         copy = dict(entry)
-        for part in ("streams", "tables"):
+        for part in _PARTS:
             copy[part] = {
-                key: {**stored, "columns": columns.setdefault(json.dumps(stored["columns"]), len(columns))}
+                key: [columns.setdefault(stored["columns"], len(columns)), *(stored[n] for n in _STORED[1:])]
                 for key, stored in entry[part].items()
             }
         slim[name] = [stamp, copy]
-    said = {"version": _VERSION, "columns": [json.loads(text) for text in columns], "runs": slim}
+    said = {"version": _VERSION, "columns": list(columns), "runs": slim}
     with suppress(OSError):  # a read-only archive, or a full disk: it goes without
-        replace(archive / _CACHE, json.dumps(said).encode())
-
-
-def _stored(entry: Entry) -> Iterable[Entry]:
-    return (*entry["streams"].values(), *entry["tables"].values())
-
-
-def entry_of(folder: Path) -> Entry:
-    """Return the entry of one run; raises ``DataError`` for a damaged manifest."""
-    if not (folder / NAME).is_file():
-        raise DataError(f"{folder}: expected a run's folder, found no {NAME} in it")
-    return {**gist(Manifest.load(folder)), "path": str(folder)}
+        replace(archive / _CACHE, json.dumps(said, separators=(",", ":")).encode())

@@ -118,9 +118,9 @@ def raw_names(schema: pa.Schema) -> list[str]:
     return [f.name for f in schema if not (f.metadata and b"derived" in f.metadata)]
 
 
-def described(schema: pa.Schema) -> list[list[str]]:
-    """``[name, SQL type, unit]`` of each column, as the manifest keeps it."""
-    return [[f.name, sql_type(f.type), _unit(f)] for f in schema]
+def described(schema: pa.Schema) -> str:
+    """``name TYPE unit`` of each column with commas between, as the manifest keeps it."""
+    return ",".join(f"{f.name} {sql_type(f.type)} {_unit(f)}".rstrip() for f in schema)
 
 
 _SQL = {

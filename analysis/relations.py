@@ -37,9 +37,9 @@ class File:
     stored: Mapping[str, Any]
 
     @property
-    def columns(self) -> Columns:
-        """Name, SQL type and unit of each column."""
-        return tuple((name, kind, unit) for name, kind, unit in self.stored["columns"])
+    def is_power(self) -> bool:
+        """Whether its rows have running joules; no raw column can have that name."""
+        return ",joules DOUBLE J," in self.stored["columns"]
 
 
 def streams_of(entries: Iterable[Entry]) -> list[File]:
@@ -143,10 +143,16 @@ def file_rows(files: list[File]) -> pa.Table:
 
 
 def _groups(files: Iterable[File]) -> Iterator[tuple[Columns, list[File]]]:
-    groups: dict[Columns, list[File]] = {}
+    groups: dict[str, list[File]] = {}
     for file in files:
-        groups.setdefault(file.columns, []).append(file)
-    yield from groups.items()
+        groups.setdefault(file.stored["columns"], []).append(file)
+    for columns, group in groups.items():
+        yield tuple(_column(text) for text in columns.split(",")), group
+
+
+def _column(text: str) -> tuple[str, str, str]:
+    name, kind, unit = (*text.split(" "), "")[:3]
+    return name, kind, unit
 
 
 def _scan(group: list[File], options: str = "") -> str:

@@ -34,18 +34,19 @@ class Named:
     functions: frozenset[str]
 
 
-def inspect(query: str) -> Named:
-    """Return what a query names; raises ``ConfigError`` where it is anything but one SELECT over views."""
-    with duckdb.connect(":memory:") as parser:
-        try:
-            kinds = [statement.type for statement in parser.extract_statements(query)]
-        except duckdb.Error as exc:
-            raise ConfigError(f"SQL: {exc}") from exc
-        if kinds != [duckdb.StatementType.SELECT]:
-            got = ", ".join(kind.name for kind in kinds) or "nothing"
-            raise ConfigError(f"SQL: expected one SELECT, got {got}; the archive is only read")
-        text = parser.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0][0]
-    tree = json.loads(text)
+def inspect(query: str, parser: duckdb.DuckDBPyConnection) -> Named:
+    """Return what a query names; raises ``ConfigError`` where it is anything but one SELECT over views.
+
+    The query is parsed by ``parser``, not run, nor are its names looked up.
+    """
+    try:
+        kinds = [statement.type for statement in parser.extract_statements(query)]
+    except duckdb.Error as exc:
+        raise ConfigError(f"SQL: {exc}") from exc
+    if kinds != [duckdb.StatementType.SELECT]:
+        got = ", ".join(kind.name for kind in kinds) or "nothing"
+        raise ConfigError(f"SQL: expected one SELECT, got {got}; the archive is only read")
+    tree = json.loads(parser.execute("SELECT json_serialize_sql(?::VARCHAR)", [query]).fetchall()[0][0])
     if tree.get("error"):
         raise ConfigError(f"SQL: expected one SELECT, got {tree.get('error_message', query)}")
     nodes = list(_nodes(tree))

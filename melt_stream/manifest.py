@@ -24,8 +24,8 @@ class Stored:
     file: str
     """Its name in the run's folder."""
     rows: int
-    columns: list[list[str]]
-    """``[name, type as SQL says it, unit]`` of each column, in order."""
+    columns: str
+    """``name TYPE unit`` of each column, in order, with commas between: SQL's types, and no unit where there is none."""
     instance: str = ""
     stream: str = ""
     device: str = ""
@@ -78,27 +78,28 @@ class Manifest:
     @classmethod
     def load(cls, folder: Path) -> Manifest:
         """Read a run folder's manifest; raises ``DataError`` where it is damaged or of a newer format."""
-        path = folder / NAME
-        try:
-            return cls.parse(path.read_bytes())
-        except (ValueError, TypeError, KeyError, AttributeError) as exc:
-            raise DataError(f"{path}: expected a melt_stream manifest, got {exc}") from exc
-
-    @classmethod
-    def parse(cls, text: bytes) -> Manifest:
-        """Read a manifest from its bytes; raises ``ValueError``, ``TypeError`` or the like where it is none."""
-        said = json.loads(text)
-        if said["format"] > FORMAT:
-            raise ValueError(f"format {said['format']}, newer than {FORMAT}: use a newer melt_stream")
-        known = {f.name for f in fields(cls)}
-        manifest = cls(**{name: value for name, value in said.items() if name in known})
-        for stored in (manifest.streams, manifest.tables):
-            stored.update({name: Stored(**entry) for name, entry in stored.items()})  # type: ignore[arg-type]
-        return manifest
+        return checked(folder / NAME)[1]
 
     def save(self, folder: Path) -> None:
         """Replace the folder's manifest: a reader sees the old or the new one, whatever happens."""
         replace(folder / NAME, json.dumps(asdict(self), indent=1).encode())
+
+
+def checked(path: Path) -> tuple[Fields, Manifest]:
+    """Read a manifest as the dictionary it is in the file, and as what it means; raises as ``Manifest.load``."""
+    try:
+        said = json.loads(path.read_bytes())
+        if said["format"] > FORMAT:
+            raise ValueError(f"format {said['format']}, newer than {FORMAT}: use a newer melt_stream")
+        manifest = Manifest(**{name: value for name, value in said.items() if name in _KNOWN})
+        for part in ("streams", "tables"):
+            setattr(manifest, part, {name: Stored(**entry) for name, entry in said[part].items()})
+    except (ValueError, TypeError, KeyError, AttributeError) as exc:
+        raise DataError(f"{path}: expected a melt_stream manifest, got {exc}") from exc
+    return said, manifest
+
+
+_KNOWN = frozenset(f.name for f in fields(Manifest))
 
 
 def replace(path: Path, data: bytes) -> None:

@@ -13,7 +13,7 @@ from melt_stream.analysis import archive, catalogue, relations
 from melt_stream.analysis.archive import VIEWS, connect, views
 from melt_stream.analysis.encode import sql_type
 from melt_stream.analysis.pack import pack
-from melt_stream.analysis.sandbox import inspect
+from melt_stream.analysis.sandbox import inspect, opened
 from melt_stream.analysis.schemas import SCHEMAS
 from melt_stream.errors import ConfigError
 from melt_stream.lock import locked
@@ -306,7 +306,8 @@ def test_the_connection_itself_reaches_nothing_else(two, query):
 def test_what_a_query_names_is_found_by_the_parser():
     query = """WITH x AS (SELECT * FROM tokens) SELECT joules_u_of(p) FROM x, Phases p ASOF JOIN power w USING (t_ns)
                WHERE a IN (SELECT b FROM "gaps") AND 'FROM runs' = c -- FROM clocks"""
-    named = inspect(query)
+    with opened() as parser:
+        named = inspect(query, parser)
     assert named.tables >= {"tokens", "phases", "power", "gaps"}
     assert not named.tables & {"runs", "clocks"}
     assert "joules_u_of" in named.functions
