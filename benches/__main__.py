@@ -68,17 +68,17 @@ def in_own_process(name: str, *, quick: bool) -> list[Figure] | None:
         print(f"  FAILED: exit status {done.returncode}")
         return None
     figures = [_figure(**fields) for fields in json.loads(done.stdout.splitlines()[-1])]
-    show(figures)
+    show(figures, judge=not quick)
     return figures
 
 
-def show(figures: Sequence[Figure]) -> None:
-    """Print figures for a person at a terminal."""
+def show(figures: Sequence[Figure], *, judge: bool) -> None:
+    """Print figures for a person at a terminal, and where they should be if that can be told."""
     width = max(len(figure.what) for figure in figures)
     for figure in figures:
-        target = figure.target
+        target = figure.target if judge else None
         reach = "" if target is None else f"   to reach {target.sign} {figure.show(target.value)}"
-        met = {None: "", True: ": met", False: ": NOT MET"}[figure.met]
+        met = {None: "", True: ": met", False: ": NOT MET"}[figure.met if judge else None]
         print(f"  {figure.what:<{width}}  {figure.show(figure.median):>14}{reach}{met}", flush=True)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import statistics
 import subprocess
 import sys
 import time
@@ -91,8 +90,3 @@ def in_child(module: str, *arguments: str) -> Any:
     command = [sys.executable, "-m", module, *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def spread(values: Sequence[float]) -> tuple[float, float, float]:
-    """Median, smallest and largest."""
-    return statistics.median(values), min(values), max(values)

@@ -30,7 +30,7 @@ def run(effort: Effort) -> Iterator[Figure]:
         few = made_up.make(archive, 1_000, PERIOD_NS)
         floor = in_child("benches.packing", "pack", str(few.path))["peak"]
         many = made_up.make(archive, samples, PERIOD_NS)
-        for i in range(effort.pick(5, 1)):
+        for i in range(effort.pick(3, 1)):
             copy = shutil.copytree(many.path, archive / str(i) / many.id)
             theirs.append(in_child("benches.packing", "pyarrow", str(copy)))
             ours.append(in_child("benches.packing", "pack", str(copy)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -85,12 +86,13 @@ def lateness_of(recorded: Run, hz: int) -> tuple[Any, float]:
 
 def loop(root: Path, hz: int, seconds: float) -> float:
     """What cannot be beaten in Python: the share of a core of reading three files and sleeping, no more."""
-    paths = [root / FOLDER / name for name in TREE]
+    paths = [str(root / FOLDER / name) for name in TREE]
     cpu, wall = time.process_time(), time.perf_counter()
     for slot in range(1, round(seconds * hz) + 1):
         for path in paths:
-            with path.open("rb", buffering=0) as file:
-                file.read()
+            number = os.open(path, os.O_RDONLY)
+            os.read(number, 4096)
+            os.close(number)
         time.sleep(max(0.0, wall + slot / hz - time.perf_counter()))
     return 100 * (time.process_time() - cpu) / (time.perf_counter() - wall)
 
