@@ -189,7 +189,9 @@ def fit(readings: pa.Table, needed: Iterable[Key] = ()) -> Maps:
     """Fit every clock that ``readings`` (the stream ``run.readings``) tell of; ``needed`` are listed in any case."""
     maps: dict[Key, Map] = {key: Map(*key) for key in needed if key[0] != HOST.name}
     names = readings["clock_of"].to_pylist()
-    epochs = np.nan_to_num(readings["epoch_of"].to_numpy()).astype(np.int64) if len(readings) else np.zeros(0, int)
+    epochs = (
+        np.nan_to_num(readings["epoch_of"].to_numpy()).astype(np.int64) if len(readings) else np.zeros(0, int)
+    )
     groups: dict[Key, list[int]] = {}
     for k, key in enumerate(zip(names, epochs.tolist(), strict=True)):
         groups.setdefault(key, []).append(k)
@@ -260,7 +262,9 @@ def _exact(key: Key, readings: pa.Table, tick_ns: float) -> Map:
     if not (worst := float(np.max(np.abs(off)))):
         return found
     flat = Limits(np.zeros(1), np.full(1, worst), 0.0)
-    return Map(*key, "exact", int(tick[0]), float(host[0]), rate, tick_ns, 0.0, 0.0, len(exact), worst, flat, flat)
+    return Map(
+        *key, "exact", int(tick[0]), float(host[0]), rate, tick_ns, 0.0, 0.0, len(exact), worst, flat, flat
+    )
 
 
 def _drift(before: _Points, after: _Points, two_way: bool) -> tuple[float, float]:
@@ -315,13 +319,21 @@ def _one_way_slopes(after: _Points) -> tuple[float, float]:
 
 
 def _through(
-    base: _Base, before: _Points, after: _Points, kinds: set[str], drift: float, drift_bound: float, rho: float
+    base: _Base,
+    before: _Points,
+    after: _Points,
+    kinds: set[str],
+    drift: float,
+    drift_bound: float,
+    rho: float,
 ) -> Map:
     """Place a line of this drift between the limits."""
     origin = int(after.ns[0] if len(after.ns) else before.ns[0])
     upper = _limits(after, origin, drift, rho)
     lower = _limits(before, origin, drift, rho)
-    mid = np.array([(np.min(after.at) + np.max(after.at)) / 2 if len(after.at) else np.max(before.at)]) * (1 + drift)
+    mid = np.array([(np.min(after.at) + np.max(after.at)) / 2 if len(after.at) else np.max(before.at)]) * (
+        1 + drift
+    )
     high, low = float(upper.lowest(mid)[0]), float(-Limits(lower.at, -lower.error, rho).lowest(mid)[0])
     two_way = "round_trip" in kinds and math.isfinite(high) and math.isfinite(low)
     place = (low + high) / 2 if two_way else high if math.isfinite(high) else low

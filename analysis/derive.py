@@ -69,7 +69,9 @@ def derive(
     if spans and not names:
         names = {"host"}
     devices = [
-        _measure(name, asked, [of_name(s) for s in spans if s.device in (None, name)], meters, stop_ns - start_ns)
+        _measure(
+            name, asked, [of_name(s) for s in spans if s.device in (None, name)], meters, stop_ns - start_ns
+        )
         for name in sorted(names)
     ]
     for device in devices:
@@ -87,7 +89,9 @@ def derive(
     }
 
 
-def _measure(name: str, asked: Sequence[Request], spans: list[Phase], meters: Sequence[Meter], stop: int) -> Device:
+def _measure(
+    name: str, asked: Sequence[Request], spans: list[Phase], meters: Sequence[Meter], stop: int
+) -> Device:
     mine = [r for r in asked if r.device == name]
     groups = [clip(of_request(r, stop), stop) for r in mine]
     phases = sorted([*clip(spans, stop), *(p for g in groups for p in g)], key=lambda p: (p.start, p.stop))
@@ -122,7 +126,11 @@ def _idle(device: Device, found: Attribution) -> tuple[float, float] | None:
     u^2 = (largest - smallest)^2 / 12, since idle power was anywhere between them, plus the variance of the mean.
     """
     joules, seconds, variance = (found.columns[c] for c in ("joules", "seconds", "joules_var"))
-    rows = [k for k, p in enumerate(device.phases) if p.phase == "baseline" and seconds[k] > 0 and np.isfinite(joules[k])]
+    rows = [
+        k
+        for k, p in enumerate(device.phases)
+        if p.phase == "baseline" and seconds[k] > 0 and np.isfinite(joules[k])
+    ]
     if not rows:
         return None
     power = joules[rows] / seconds[rows]
@@ -155,7 +163,10 @@ def _with_starts(readings: pa.Table, events: Sequence[pa.Table]) -> pa.Table:
     causes = starts(events)
     if causes is None:
         return readings
-    clocks = {row["clock_of"]: row for row in readings.select(["clock_of", "tick_ns", "rho_ppm", "same_rate"]).to_pylist()}
+    clocks = {
+        row["clock_of"]: row
+        for row in readings.select(["clock_of", "tick_ns", "rho_ppm", "same_rate"]).to_pylist()
+    }
     read_of = set(zip(readings["clock_of"].to_pylist(), readings["epoch_of"].to_pylist(), strict=True))
     rows = [
         {**row, **clocks[row["clock_of"]]}
@@ -176,7 +187,12 @@ def _factors(run: str, devices: Sequence[Device]) -> pa.Table:
                     source="idle power before and after", shared_with="all net joules of the rail in this run",
                 )  # fmt: skip
                 found.append(told | {k: attribution.factors[0][k] for k in ("device", "sensor", "rail")})
-    of_run = ("clock ", "baseline ", "sampling ", "rate ")  # the next run has its own; an instrument's gain stays
+    of_run = (
+        "clock ",
+        "baseline ",
+        "sampling ",
+        "rate ",
+    )  # the next run has its own; an instrument's gain stays
     for told in found:
         told["run"] = run
         if run and told["factor"].startswith(of_run):
@@ -187,7 +203,9 @@ def _factors(run: str, devices: Sequence[Device]) -> pa.Table:
 def _gap_rows(run: str, start_ns: int, maps: Maps, gaps: pa.Table, rails: Sequence[RailData]) -> pa.Table:
     found: list[Row] = []
     for row in gaps.to_pylist():
-        ends = [_time(maps, row["clock_of"], row["epoch_of"], row[end], start_ns) for end in ("start", "stop")]
+        ends = [
+            _time(maps, row["clock_of"], row["epoch_of"], row[end], start_ns) for end in ("start", "stop")
+        ]
         found.append({
             "instance": row["instance_of"], "stream": row["stream"], "start_ns": ends[0], "stop_ns": ends[1],
             "lost_rows": row["lost_rows"], "reason": row["reason"],

@@ -279,7 +279,9 @@ class _Sets:
 
     def add(self, row: int, edges: Array, weights: Array, low: float, high: float) -> None:
         """Add one set of a row."""
-        self._extend(np.array([row]), edges, weights, np.array([len(edges)]), np.array([low]), np.array([high]))
+        self._extend(
+            np.array([row]), edges, weights, np.array([len(edges)]), np.array([low]), np.array([high])
+        )
 
     def pairs(self, rows: Array, first: Array, last: Array, weights: Array, low: Array, high: Array) -> None:
         """Add rows of one share from end to end: nearly all tokens."""
@@ -287,7 +289,9 @@ class _Sets:
         self._extend(rows, edges, changes, np.full(len(rows), 2), low, high)
 
     def _extend(self, *parts: Array) -> None:
-        for mine, part in zip((self.whose, self.edges, self.weights, self.sizes, self.low, self.high), parts, strict=True):
+        for mine, part in zip(
+            (self.whose, self.edges, self.weights, self.sizes, self.low, self.high), parts, strict=True
+        ):
             mine.append(part)
 
     def arrays(self) -> tuple[Array, ...]:
@@ -330,7 +334,9 @@ def _coefficients(timeline: Timeline, rows: Rows, k: int) -> tuple[Array, Array]
     return marks + first, -change[marks]
 
 
-def _edge_shifts(meter: Meter, timeline: Timeline, rows: Rows) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
+def _edge_shifts(
+    meter: Meter, timeline: Timeline, rows: Rows
+) -> tuple[tuple[Array, Array], tuple[Array, Array]]:
     """The bounds of the clocks that the rows' starts and stops are known on."""
     ends = []
     for keys, edge in ((rows.start_key, rows.first), (rows.stop_key, rows.last)):
@@ -358,7 +364,8 @@ def _quality(meter: Meter, rows: Rows, coverage: Array, ends: Array, unknown: Ar
 def _flags(meter: Meter, timeline: Timeline, rows: Rows, sums: _Sums) -> dict[str, Array]:
     start, stop = timeline.edges[rows.first], timeline.edges[rows.last]
     found = {
-        flag: np.any([touched(start, stop, part) for part in parts], axis=0) for flag, parts in meter.bad.items()
+        flag: np.any([touched(start, stop, part) for part in parts], axis=0)
+        for flag, parts in meter.bad.items()
     }
     several = np.zeros(len(rows), bool)
     for rank, held in enumerate(timeline.held):
@@ -370,7 +377,9 @@ def _flags(meter: Meter, timeline: Timeline, rows: Rows, sums: _Sums) -> dict[st
         outside |= placed.outside(start + meter.start_ns, stop + meter.start_ns)
     for number, key in enumerate(rows.keys):
         mine = (rows.start_key == number) | (rows.stop_key == number)
-        outside[mine] |= meter.maps.of(*key).outside(start[mine] + meter.start_ns, stop[mine] + meter.start_ns)
+        outside[mine] |= meter.maps.of(*key).outside(
+            start[mine] + meter.start_ns, stop[mine] + meter.start_ns
+        )
     facts = meter.rail.facts
     stated = facts.get("gain") is not None or bool(facts.get("estimated"))
     return found | {"shared": several, "extrapolated": outside, "unstated": np.full(len(rows), not stated)}
@@ -378,13 +387,24 @@ def _flags(meter: Meter, timeline: Timeline, rows: Rows, sums: _Sums) -> dict[st
 
 def _factors(meter: Meter, timeline: Timeline, rows: Rows) -> list[Row]:
     """All that the rows have in common, with the rail's name on each."""
-    drift = max((abs(p.rate / p.nominal_ns - 1) + p.drift_bound for _, p in meter.parts if p.kind != "identity"), default=0.0)
+    drift = max(
+        (abs(p.rate / p.nominal_ns - 1) + p.drift_bound for _, p in meter.parts if p.kind != "identity"),
+        default=0.0,
+    )
     found = rail_factors(meter.rail, meter.aliasing, drift / np.sqrt(3))
     shifted = clock_u(*meter.shifts(timeline.edges))
     if shifted != 0.0:
         why = "bound of the clock's map" if shifted is not None else "unknown"
         found.append(
-            factor(f"clock {meter.rail.clock}", "clock", shifted, "s", shape="uniform", source=why, shared_with="all on this clock")
+            factor(
+                f"clock {meter.rail.clock}",
+                "clock",
+                shifted,
+                "s",
+                shape="uniform",
+                source=why,
+                shared_with="all on this clock",
+            )
         )
     (low, low_stop), (high, high_stop) = _edge_shifts(meter, timeline, rows)
     low, high = np.minimum(low, low_stop), np.maximum(high, high_stop)
@@ -398,8 +418,14 @@ def _factors(meter: Meter, timeline: Timeline, rows: Rows) -> list[Row]:
         clock, epoch = rows.keys[number]
         found.append(
             factor(
-                f"clock {clock}#{epoch}", "clock", u, "s", shape="uniform", request=int(request),
-                source="bound of the clock's map" if u is not None else "unknown", shared_with="all times of the request",
+                f"clock {clock}#{epoch}",
+                "clock",
+                u,
+                "s",
+                shape="uniform",
+                request=int(request),
+                source="bound of the clock's map" if u is not None else "unknown",
+                shared_with="all times of the request",
             )
         )
     facts = meter.rail.facts

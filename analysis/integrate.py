@@ -101,7 +101,14 @@ class Pieces:
     def sweep(self, edges: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
         """Return what :func:`kernels.sweep` does, for edges in positions: J, s, J^2, count, W and W."""
         e, c, v, ends, after, before = sweep(
-            self.left, self.right, self.p0, self.p1, self.limit, self.rate, self.base, fixed(edges, np.float64)
+            self.left,
+            self.right,
+            self.p0,
+            self.p1,
+            self.limit,
+            self.rate,
+            self.base,
+            fixed(edges, np.float64),
         )
         return e * self.unit_s, c * self.unit_s, v * self.unit_s**2, ends, after, before
 
@@ -227,12 +234,16 @@ def _counter(rail: RailData, rows: slice, epoch: int, ticks: Array) -> Pieces:
     steps = np.diff(raw)  # in the column's own integers, before any float
     changed = np.flatnonzero(steps) + 1
     if len(changed) and changed[0] == 1 and np.median(np.diff(changed, prepend=0)) == 1:
-        changed = np.concatenate([[0], changed])  # it changes between any two samples: the first one was fresh
+        changed = np.concatenate(
+            [[0], changed]
+        )  # it changes between any two samples: the first one was fresh
     if len(changed) < 2:
         return _laid(rail, epoch, ticks, sub, *(np.zeros(0),) * 4)
     amounts = np.diff(raw[changed])
     left, right = at[changed[:-1]], at[changed[1:]]
-    joules = _increments(rail, column, amounts, right - left) * _joules_per_count(rail, column, rows, known, changed)
+    joules = _increments(rail, column, amounts, right - left) * _joules_per_count(
+        rail, column, rows, known, changed
+    )
     late = at[:-1][np.diff(at) > SLACK * period_ticks(rail, ticks)]  # counting on while nobody looked
     late = late[(late >= left[0]) & (late < right[-1])]
     joules[np.searchsorted(right, late, "right")] = np.nan
@@ -318,7 +329,9 @@ def _volts(rail: RailData, rows: slice) -> Array:
     return np.full(rows.stop - rows.start, float(nominal))
 
 
-def _joules_per_count(rail: RailData, column: str, rows: slice, known: Array, changed: Array) -> Array | float:
+def _joules_per_count(
+    rail: RailData, column: str, rows: slice, known: Array, changed: Array
+) -> Array | float:
     """J a count of each change; for charge, with the mean voltage of its two ends."""
     if column == "energy":
         return Unit(rail.units.get(column, "J")).to(J)

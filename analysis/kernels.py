@@ -52,8 +52,20 @@ def sweep(
 
 @kernel
 def _sweep(  # noqa: PLR0917 - arrays in, arrays out
-    left: Array, right: Array, p0: Array, p1: Array, limit: float, rate: Array, base: int, edges: Array,
-    energy: Array, covered: Array, variance: Array, ends: Array, after: Array, before: Array,
+    left: Array,
+    right: Array,
+    p0: Array,
+    p1: Array,
+    limit: float,
+    rate: Array,
+    base: int,
+    edges: Array,
+    energy: Array,
+    covered: Array,
+    variance: Array,
+    ends: Array,
+    after: Array,
+    before: Array,
 ) -> None:
     """Fill the last six. Only an interval's first and last piece can reach beyond it or touch its edges; the others
     go through a loop that compares integers and branches only to end.
@@ -158,8 +170,17 @@ def _piece(
 
 @kernel
 def extremes(  # noqa: PLR0917 - arrays in, arrays out
-    left: Array, right: Array, p0: Array, p1: Array, limit: float, base: int,
-    edges: Array, weights: Array, first: Array, low: Array, high: Array,
+    left: Array,
+    right: Array,
+    p0: Array,
+    p1: Array,
+    limit: float,
+    base: int,
+    edges: Array,
+    weights: Array,
+    first: Array,
+    low: Array,
+    high: Array,
 ) -> tuple[Array, Array]:
     """For each row return the least and the most of sum_m weights[m] x (J(edges[m] + d) - J(edges[m])), d in [low, high].
 

@@ -54,10 +54,15 @@ def of_request(request: Request, stop: int) -> list[Phase]:
         found += _generation(request)
     elif request.slot is not None:
         end = max(stop if request.end is None else request.end, request.slot)
-        found += [*_queue(request, request.slot), _phase(request, "prefill", Span(request.slot, end, request.slot_key))]
+        found += [
+            *_queue(request, request.slot),
+            _phase(request, "prefill", Span(request.slot, end, request.slot_key)),
+        ]
         found[-1].partial = True
     elif request.sent is not None and not found:
-        found.append(_phase(request, "window", Span(request.sent, stop if request.end is None else request.end)))
+        found.append(
+            _phase(request, "window", Span(request.sent, stop if request.end is None else request.end))
+        )
     if request.warmup and found:
         found = [_whole(request, found)]
     return [p for p in found if p.stop > p.start]
@@ -70,7 +75,10 @@ def _generation(request: Request) -> list[Phase]:
     found: list[Phase] = []
     if request.slot is not None:
         slot = min(request.slot, first)
-        found += [*_queue(request, slot), _phase(request, "prefill", Span(slot, first, request.slot_key, tokens.key))]
+        found += [
+            *_queue(request, slot),
+            _phase(request, "prefill", Span(slot, first, request.slot_key, tokens.key)),
+        ]
     elif request.sent is not None:
         found.append(_phase(request, "prefill", Span(min(request.sent, first), first, HOST_KEY, tokens.key)))
     if found:
@@ -207,7 +215,9 @@ def rows_of(timeline: Timeline, phases: Sequence[Phase], requests: Sequence[Requ
         assert tokens is not None
         step, _, _ = tokens.each()
         n, key = len(step), number(tokens.key)
-        start, stop = (np.clip(t, timeline.edges[0], timeline.edges[-1])[step] for t in (tokens.start, tokens.stop))
+        start, stop = (
+            np.clip(t, timeline.edges[0], timeline.edges[-1])[step] for t in (tokens.start, tokens.stop)
+        )
         parts.append([
             timeline.index(start), timeline.index(stop), np.zeros(n, np.int64), tokens.count[step],
             np.full(n, key), np.full(n, key), np.full(n, request.partial), np.full(n, request.number),

@@ -187,7 +187,9 @@ def named(log: Log, stop: int) -> list[Named]:
     """Return loads and named phases; one without its end runs to the next of its kind, or to ``stop``."""
     found: list[Named] = []
     begun: dict[tuple[Any, ...], list[int]] = {}
-    for k in np.flatnonzero(np.isin(log.kind, ("phase_start", "phase_end", "load_start", "load_end")) & log.placed):
+    for k in np.flatnonzero(
+        np.isin(log.kind, ("phase_start", "phase_end", "load_start", "load_end")) & log.placed
+    ):
         kind = str(log.kind[k])
         what, edge = kind.split("_")
         name = log.of("name", int(k)) if what == "phase" else None
@@ -290,13 +292,19 @@ def _windows(found: Request, log: Log, begun: Array, ended: Array) -> None:
         keys = log.keys[log.clock[a]], log.keys[log.clock[b]]
         found.windows.append(Span(int(log.t[a]), max(int(log.t[a]), int(log.t[b])), *keys))
     if not found.windows and len(begun) and found.end is not None:
-        found.windows.append(Span(int(log.t[begun[0]]), max(found.end, int(log.t[begun[0]])), log.keys[log.clock[begun[0]]]))
+        found.windows.append(
+            Span(int(log.t[begun[0]]), max(found.end, int(log.t[begun[0]])), log.keys[log.clock[begun[0]]])
+        )
 
 
 def _place(table: pa.Table, clock: str, maps: Maps, keys: dict[Key, int]) -> tuple[Array, Array, Array]:
     ticks = table["tick"].to_numpy().astype(np.int64)
     epochs = _epochs(table)
-    which, t, good = np.zeros(len(ticks), np.int64), np.zeros(len(ticks), np.int64), np.zeros(len(ticks), bool)
+    which, t, good = (
+        np.zeros(len(ticks), np.int64),
+        np.zeros(len(ticks), np.int64),
+        np.zeros(len(ticks), bool),
+    )
     for epoch in np.unique(epochs):
         mine = epochs == epoch
         host = maps.to_host(clock, int(epoch), ticks[mine])
@@ -335,5 +343,3 @@ def _json(text: str | None) -> dict[str, Any]:
 
 def _number(value: object) -> int | None:
     return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-

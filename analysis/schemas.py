@@ -25,24 +25,42 @@ PLACE = [
     _field("device", TEXT, "what the energy was drawn by"),
     _field("sensor", TEXT, "key of the stream that measured it; null where nothing did"),
     _field("rail", TEXT, "name of the rail in that stream"),
-    _field("boundary", TEXT, "where in the circuit it was measured: wall, dc_in, battery, board, package, rail"),
+    _field(
+        "boundary", TEXT, "where in the circuit it was measured: wall, dc_in, battery, board, package, rail"
+    ),
 ]
 PHASE = [
-    _field("phase", TEXT, "baseline, load, warmup, queue, prefill, decode, tail, marker, window, other or idle"),
+    _field(
+        "phase", TEXT, "baseline, load, warmup, queue, prefill, decode, tail, marker, window, other or idle"
+    ),
     _field("name", TEXT, "the name given to the phase or request, if any"),
 ]
 ESTIMATED = _field("estimated", FLAG, "a model stands in for a sensor")
 
 ENERGY = [
-    _field("joules", F64, "the row's share of the energy measured in it; null where nothing was measured", "J"),
+    _field(
+        "joules", F64, "the row's share of the energy measured in it; null where nothing was measured", "J"
+    ),
     _field("window_joules", F64, "all energy measured from start to stop, undivided", "J"),
     _field("net_joules", F64, "joules less seconds x idle power; null where no baseline was measured", "J"),
-    _field("seconds", F64, "covered time, shared as joules are: joules/seconds is the power while charged", "s"),
+    _field(
+        "seconds", F64, "covered time, shared as joules are: joules/seconds is the power while charged", "s"
+    ),
     _field("coverage", F64, "covered part of the time from start to stop, undivided", "1"),
-    _field("quality", TEXT, "the worst of missing > estimated > partial > interpolated > measured; null for token 0"),
-    _field("flags", FLAGS, "saturated, stale, shared, extrapolated, unstated (accuracy not stated: u is too small)"),
+    _field(
+        "quality",
+        TEXT,
+        "the worst of missing > estimated > partial > interpolated > measured; null for token 0",
+    ),
+    _field(
+        "flags",
+        FLAGS,
+        "saturated, stale, shared, extrapolated, unstated (accuracy not stated: u is too small)",
+    ),
     _field("joules_var", F64, "variance of the independent part of the error; adds up", "J2"),
-    _field("joules_per_clock", F64, "change of joules when the interval moves later by dt, per dt; adds up", "W"),
+    _field(
+        "joules_per_clock", F64, "change of joules when the interval moves later by dt, per dt; adds up", "W"
+    ),
     _field("joules_lo", F64, "least joules over the clocks' bound; null where a clock has no bound", "J"),
     _field("joules_hi", F64, "most joules over the clocks' bound; null where a clock has no bound", "J"),
     _field("joules_u", F64, "standard uncertainty of this row alone; never to be summed: joules_u_of", "J"),

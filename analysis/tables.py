@@ -95,7 +95,10 @@ def oracle_rows(run: str, oracles: Sequence[pa.Table], requests: pa.Table) -> pa
     rows = [row for table in oracles for row in table.to_pylist()]
     names = ("request", "quantity", "unit", "reported", "recomputed")
     columns: Columns = {name: [row.get(name) for row in rows] for name in names}
-    columns |= {"run": [run] * len(rows), "ours": [ours.get((r.get("request"), str(r.get("quantity")))) for r in rows]}
+    columns |= {
+        "run": [run] * len(rows),
+        "ours": [ours.get((r.get("request"), str(r.get("quantity")))) for r in rows],
+    }
     return build("oracles", columns, len(rows))
 
 
@@ -126,7 +129,11 @@ def _energy(device: Device, rail: int | None, rows: slice) -> Columns:
     columns: Columns = {name: [value] * count for name, value in _place(device, rail).items()}
     if rail is None:
         columns |= {name: np.full(count, np.nan) for name in _NUMBERS}
-        return columns | {"coverage": np.zeros(count), "quality": np.full(count, "missing", object), "flags": [[]] * count}
+        return columns | {
+            "coverage": np.zeros(count),
+            "quality": np.full(count, "missing", object),
+            "flags": [[]] * count,
+        }
     found = device.rails[rail][1]
     columns |= {name: found.columns[name][rows].copy() for name in _NUMBERS}
     names = np.array(QUALITIES, object)
@@ -231,7 +238,9 @@ def _request_energy(device: Device, request: Request) -> Columns:
         if np.isnan(found.columns[name][parts][np.isfinite(found.columns["joules"][parts])]).any():
             sums[name] = None
     told |= sums | {name: _known(found.columns[name][whole]) for name in ("window_joules", "coverage")}
-    told["quality"] = QUALITIES[int(np.max(found.quality[parts]))] if sums["joules"] is not None else "missing"
+    told["quality"] = (
+        QUALITIES[int(np.max(found.quality[parts]))] if sums["joules"] is not None else "missing"
+    )
     told["flags"] = [f for f in FLAGS if f in found.flags and found.flags[f][parts].any()]
     if sums["joules"] is not None:
         joules, seconds, per_clock, variance = (

@@ -63,24 +63,52 @@ def rail_factors(rail: RailData, aliasing: float, rate: float) -> list[Row]:
     gain, offset, resolution = (facts.get(k) for k in ("gain", "offset", "resolution"))
     found: list[Row] = []
     if facts.get("estimated"):
-        u, why = (gain, source) if gain else (ESTIMATED_U, "assumed: a model that states no accuracy may be off by two")
+        u, why = (
+            (gain, source)
+            if gain
+            else (ESTIMATED_U, "assumed: a model that states no accuracy may be off by two")
+        )
         found.append(factor(f"model {name}", "model", float(u), "1", source=why))
     else:
-        found.append(factor(f"gain {name}", "gain", gain, "1", source=source if gain is not None else "unknown"))
+        found.append(
+            factor(f"gain {name}", "gain", gain, "1", source=source if gain is not None else "unknown")
+        )
     if not facts.get("estimated") or offset is not None:
         found.append(
-            factor(f"offset {name}", "offset", offset, "W", applies="joules", source=source if offset is not None else "unknown")
+            factor(
+                f"offset {name}",
+                "offset",
+                offset,
+                "W",
+                applies="joules",
+                source=source if offset is not None else "unknown",
+            )
         )
     if resolution and facts.get("kind") in ("gauge", "mean"):
         found.append(
-            factor(f"resolution {name}", "offset", resolution / math.sqrt(12), "W", shape="uniform", source="half a step")
+            factor(
+                f"resolution {name}",
+                "offset",
+                resolution / math.sqrt(12),
+                "W",
+                shape="uniform",
+                source="half a step",
+            )
         )
     if aliasing:
         found.append(
-            factor(f"sampling {name}", "model", aliasing, "W", source="regular grid: scatter between samples, as if it beat")
+            factor(
+                f"sampling {name}",
+                "model",
+                aliasing,
+                "W",
+                source="regular grid: scatter between samples, as if it beat",
+            )
         )
     if rate:
-        found.append(factor(f"rate {name}", "gain", rate, "1", shape="uniform", source="drift of the rail's clock"))
+        found.append(
+            factor(f"rate {name}", "gain", rate, "1", shape="uniform", source="drift of the rail's clock")
+        )
     return found
 
 
@@ -110,7 +138,9 @@ def _gauge_noise(made: Pieces, power: Array, noise: float) -> float:
     covered = (length <= made.limit) & np.isfinite(power[1:] + power[:-1])
     length = np.where(covered, length, 0.0)
     scatter, seen = _scatter(length, power)
-    jittered = bool(covered.any()) and float(np.std(length[covered])) >= JITTERED * float(np.mean(length[covered]))
+    jittered = bool(covered.any()) and float(np.std(length[covered])) >= JITTERED * float(
+        np.mean(length[covered])
+    )
     aliasing = 0.0
     per_sample = np.full(len(power), noise)
     if seen.any():
@@ -119,7 +149,9 @@ def _gauge_noise(made: Pieces, power: Array, noise: float) -> float:
         if jittered and float(np.mean(scatter[seen])) > noise:
             per_sample = _smooth(scatter, seen)
         elif not jittered:
-            chance = noise * (1 + 3 * math.sqrt(3 / len(some)))  # what noise alone may look like, 3 standard errors
+            chance = noise * (
+                1 + 3 * math.sqrt(3 / len(some))
+            )  # what noise alone may look like, 3 standard errors
             aliasing = math.sqrt(max(typical - chance, 0.0))
             aliasing = aliasing if aliasing > 1e-9 * float(np.max(np.abs(power[seen]))) else 0.0
     stands = np.zeros(len(power))
@@ -187,14 +219,18 @@ def joules_u_of(rows: Iterable[Mapping[str, Any]], factors: pa.Table, of: str = 
     return math.sqrt(math.fsum(p * p for p in parts.values()) + independent)
 
 
-def _grouped(rows: Iterable[Mapping[str, Any]], of: str) -> tuple[dict[tuple[Any, ...], dict[str, float]], float]:
+def _grouped(
+    rows: Iterable[Mapping[str, Any]], of: str
+) -> tuple[dict[tuple[Any, ...], dict[str, float]], float]:
     """Sum what factors multiply over rows of the same place and request; and the independent variance of all."""
     listed: dict[tuple[Any, ...], dict[str, list[float]]] = {}
     variance = []
     for row in rows:
         if row.get(of) is None:
             continue
-        group = listed.setdefault(tuple(row.get(name) for name in (*_PLACE, "request")), {unit: [] for unit in _SUMS})
+        group = listed.setdefault(
+            tuple(row.get(name) for name in (*_PLACE, "request")), {unit: [] for unit in _SUMS}
+        )
         for unit, column in _SUMS.items():
             value = row.get(of if unit == "1" else column)
             group[unit].append(0.0 if value is None else value)
@@ -205,10 +241,14 @@ def _grouped(rows: Iterable[Mapping[str, Any]], of: str) -> tuple[dict[tuple[Any
 
 def _meant(told: Mapping[str, Any], key: tuple[Any, ...]) -> bool:
     """Tell whether a factor applies to rows of this place; what either does not say does not keep them apart."""
-    return all(not told[name] or have is None or told[name] == have for name, have in zip(_PLACE, key, strict=False))
+    return all(
+        not told[name] or have is None or told[name] == have for name, have in zip(_PLACE, key, strict=False)
+    )
 
 
-def alone(factors: list[Row], joules: Array, seconds: Array, per_clock: Array, variance: Array, request: Array) -> Array:
+def alone(
+    factors: list[Row], joules: Array, seconds: Array, per_clock: Array, variance: Array, request: Array
+) -> Array:
     """Return each row's own uncertainty by the same rule; ``factors`` are those of its rail."""
     square = variance.copy()
     by_request: dict[int, float] = {}

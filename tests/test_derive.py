@@ -60,7 +60,9 @@ def test_oracles_get_what_we_attribute():
     made = Made(1.0, rails=[constant(5.0, 1.0)])
     made.event("window_start", 200, request=4, name="window 1")
     made.event("window_end", 600, request=4, name="window 1")
-    stream = Stream("oracles", role="oracles", request=int, quantity=str, unit=str, reported=float, recomputed=float)
+    stream = Stream(
+        "oracles", role="oracles", request=int, quantity=str, unit=str, reported=float, recomputed=float
+    )
     rows = [
         {"tick": 0, "request": 4, "quantity": "joules", "unit": "J", "reported": 2.1, "recomputed": 2.1},
         {"tick": 0, "request": 4, "quantity": "mean_w", "unit": "W", "reported": None, "recomputed": 5.1},
@@ -84,7 +86,9 @@ def test_a_rail_that_starts_again_goes_on_in_a_new_epoch():
     row = made.rows("phases")[0]
     assert (row["joules"], row["coverage"]) == (pytest.approx(1.8 + 3.6), pytest.approx(0.9))
     made.readings = made.readings[:1]
-    row = made.rows("phases")[0]  # nothing ties the second epoch to the host: it covers nothing, and is not guessed
+    row = made.rows("phases")[
+        0
+    ]  # nothing ties the second epoch to the host: it covers nothing, and is not guessed
     assert (row["joules"], row["coverage"]) == (pytest.approx(1.8), pytest.approx(0.45))
 
 
@@ -99,8 +103,17 @@ def drifting(ppm, offset_ms, half_trip_us):
         host = round(at * S)
         shown = round((host + offset_ms * MS) * (1 + ppm * 1e-6))
         trips = rng.exponential(half_trip_us * 1000, 2)
-        made.read("meter.own", shown, START + host - int(trips[0]), START + host + int(trips[1]), kind="round_trip", rho_ppm=1.0)
-    made.rails = [rail(tick, power, clock="meter.own", epoch=np.zeros(len(tick), np.int32), gain=0.001, offset=0.0)]
+        made.read(
+            "meter.own",
+            shown,
+            START + host - int(trips[0]),
+            START + host + int(trips[1]),
+            kind="round_trip",
+            rho_ppm=1.0,
+        )
+    made.rails = [
+        rail(tick, power, clock="meter.own", epoch=np.zeros(len(tick), np.int32), gain=0.001, offset=0.0)
+    ]
     made.ask(1, 5000, [9000 + 37 * k for k in range(200)], 17_000)
     return made
 
@@ -121,7 +134,11 @@ def test_a_meter_that_is_fast_and_off_gives_the_same_joules_within_what_it_state
 
 
 def test_what_several_devices_draw_is_kept_apart():
-    made = Made(1.0, rails=[constant(5.0, 1.0), constant(3.0, 1.0, device_of="phone", sensor_of="fuel.power")], device="phone")
+    made = Made(
+        1.0,
+        rails=[constant(5.0, 1.0), constant(3.0, 1.0, device_of="phone", sensor_of="fuel.power")],
+        device="phone",
+    )
     made.ask(1, 100, [300, 400], 450)
     derived = made.derive()
     assert pick(derived, "requests")[0]["joules"] == pytest.approx(0.9)

@@ -31,7 +31,9 @@ def test_a_gauge_is_the_exact_integral_of_the_line_between_samples():
 
 
 def test_volts_and_amps_are_watts_and_prefixes_are_heeded():
-    volts = rail(SLOTS, np.full(11, 5000.0), column="volts", unit="mV", more={"amps": (np.full(11, 2.0), "A")})
+    volts = rail(
+        SLOTS, np.full(11, 5000.0), column="volts", unit="mV", more={"amps": (np.full(11, 2.0), "A")}
+    )
     assert only(Made(1.0, rails=[volts]))["joules"] == pytest.approx(3.0)
 
 
@@ -60,7 +62,9 @@ def test_short_windows_are_bridged_as_a_gauge_s():
     assert (row["joules"], row["coverage"]) == (pytest.approx(1.2, rel=1e-3), 1.0)
 
 
-@pytest.mark.parametrize(("anchor", "joules"), [("end", 0.5 * 3 + 4 + 5 + 0.5 * 6), ("start", 0.5 * 2 + 3 + 4 + 0.5 * 5)])
+@pytest.mark.parametrize(
+    ("anchor", "joules"), [("end", 0.5 * 3 + 4 + 5 + 0.5 * 6), ("start", 0.5 * 2 + 3 + 4 + 0.5 * 5)]
+)
 def test_a_delta_s_energy_is_spread_over_its_window(anchor, joules):
     delta = rail(SLOTS, np.arange(11.0), "delta", "energy", "J", anchor=anchor)
     row = only(Made(1.0, rails=[delta]))
@@ -101,14 +105,22 @@ def test_a_counter_wraps_and_is_reset():
     values = np.array([90, 92, 94, 96, 98, 0, 2, 4, 6, 8, 10])
     wraps = rail(SLOTS, values, "counter", "energy", "J", modulus=100.0)
     assert only(Made(1.0, rails=[wraps]))["joules"] == pytest.approx(6.0)
-    reset = rail(SLOTS, np.array([50, 52, 54, 56, 58, 0, 2, 4, 6, 8, 10]), "counter", "energy", "J", modulus=100.0)
+    reset = rail(
+        SLOTS, np.array([50, 52, 54, 56, 58, 0, 2, 4, 6, 8, 10]), "counter", "energy", "J", modulus=100.0
+    )
     row = only(Made(1.0, rails=[reset]))
-    assert (row["joules"], row["coverage"], row["quality"]) == (pytest.approx(4.0), pytest.approx(2 / 3), "partial")
+    assert (row["joules"], row["coverage"], row["quality"]) == (
+        pytest.approx(4.0),
+        pytest.approx(2 / 3),
+        "partial",
+    )
     assert row["mean_w"] is None
 
 
 def test_a_counter_that_counts_down_measures_what_was_drawn():
-    down = rail(SLOTS, 100 - np.arange(11.0), "counter", "charge", "C", more={"volts": (np.full(11, 4.0), "V")})
+    down = rail(
+        SLOTS, 100 - np.arange(11.0), "counter", "charge", "C", more={"volts": (np.full(11, 4.0), "V")}
+    )
     assert only(Made(1.0, rails=[down]))["joules"] == pytest.approx(12.0)
 
 
@@ -146,11 +158,16 @@ def test_gaps_are_never_bridged(kind, hole):
 
 def test_small_holes_widen_the_uncertainty():
     at = np.delete(np.arange(0, 1001), np.arange(300, 306)) * MS
-    rows = [only(Made(1.0, rails=[rail(at, np.where(at < 500 * MS, 2.0, p), noise=0.01)]), start=0, stop=1000) for p in (2.0, 8.0)]
+    rows = [
+        only(Made(1.0, rails=[rail(at, np.where(at < 500 * MS, 2.0, p), noise=0.01)]), start=0, stop=1000)
+        for p in (2.0, 8.0)
+    ]
     assert [r["quality"] for r in rows] == ["measured"] * 2
     assert rows[0]["coverage"] == pytest.approx(0.993)
     assert rows[0]["mean_w"] == pytest.approx(2.0)
-    assert rows[1]["joules_var"] - rows[0]["joules_var"] == pytest.approx((0.007 * 6 / 12**0.5) ** 2, rel=0.05)
+    assert rows[1]["joules_var"] - rows[0]["joules_var"] == pytest.approx(
+        (0.007 * 6 / 12**0.5) ** 2, rel=0.05
+    )
 
 
 def test_equal_stamps_are_legal():
@@ -166,7 +183,12 @@ def test_no_rail_is_missing_never_zero():
     for table in ("phases", "tokens", "requests"):
         for row in pick(derived, table):
             if row.get("index") != 0:
-                assert (row["joules"], row["joules_u"], row["quality"], row["sensor"]) == (None, None, "missing", None)
+                assert (row["joules"], row["joules_u"], row["quality"], row["sensor"]) == (
+                    None,
+                    None,
+                    "missing",
+                    None,
+                )
 
 
 def test_flags():
@@ -259,7 +281,9 @@ def test_the_account_s_order(better, worse):
     assert choose("host", [], {}) is None
 
 
-samples = st.lists(st.tuples(st.integers(0, 400), st.floats(-1e3, 1e6) | st.just(math.nan)), min_size=2, max_size=40)
+samples = st.lists(
+    st.tuples(st.integers(0, 400), st.floats(-1e3, 1e6) | st.just(math.nan)), min_size=2, max_size=40
+)
 
 
 @settings(deadline=None, max_examples=100)
@@ -272,7 +296,9 @@ def test_energy_is_conserved_for_any_samples_and_edges(told, kind, asked, named)
     at = np.cumsum([step for step, _ in told]) * MS
     values = np.array([value for _, value in told])
     column, unit = ("energy", "J") if kind in ("delta", "counter") else ("watts", "W")
-    made = Made(10.0, rails=[rail(at, np.cumsum(values) if kind == "counter" else values, kind, column, unit)])
+    made = Made(
+        10.0, rails=[rail(at, np.cumsum(values) if kind == "counter" else values, kind, column, unit)]
+    )
     for number, (sent, prefill, step, n) in enumerate(asked, 1):
         made.ask(number, sent, [sent + prefill + k * step for k in range(n)], sent + prefill + n * step)
     for start, length in named:
@@ -280,7 +306,9 @@ def test_energy_is_conserved_for_any_samples_and_edges(told, kind, asked, named)
     derived = made.derive()
     rows = pick(derived, "phases")
     whole = [
-        naive.sweep(p.left, p.right, p.p0, p.p1, p.limit, [], p.base, [START - p.tick0, START + 10 * S - p.tick0])[0]
+        naive.sweep(
+            p.left, p.right, p.p0, p.p1, p.limit, [], p.base, [START - p.tick0, START + 10 * S - p.tick0]
+        )[0]
         for p in pieces(made.rails[0])
     ]
     scale = math.fsum(abs(r["joules"] or 0.0) for r in rows)
@@ -288,10 +316,15 @@ def test_energy_is_conserved_for_any_samples_and_edges(told, kind, asked, named)
         assert math.fsum(r["joules"] or 0.0 for r in rows) == pytest.approx(
             math.fsum(w[0] for w in whole) * 1e-9, abs=1e-9 * scale + 1e-300
         )
-        assert math.fsum(r["seconds"] for r in rows) == pytest.approx(math.fsum(w[1] for w in whole) * 1e-9, abs=1e-9)
+        assert math.fsum(r["seconds"] for r in rows) == pytest.approx(
+            math.fsum(w[1] for w in whole) * 1e-9, abs=1e-9
+        )
     for row in pick(derived, "phases", phase="decode"):
         tokens = pick(derived, "tokens", request=row["request"])
-        total, size = math.fsum(t["joules"] or 0.0 for t in tokens), math.fsum(abs(t["joules"] or 0.0) for t in tokens)
+        total, size = (
+            math.fsum(t["joules"] or 0.0 for t in tokens),
+            math.fsum(abs(t["joules"] or 0.0) for t in tokens),
+        )
         assert total == pytest.approx(row["joules"] or 0.0, abs=1e-9 * size + 1e-300)
 
 
@@ -310,4 +343,8 @@ def test_running_energy_agrees_with_rows_at_its_samples():
     declared = pa.Table.from_pylist(
         [{"tick": 0, "instance_of": "meter", "stream": "power", "clock_of": "host", "epoch_of": 0, "start": START + 210 * MS,
           "stop": START + 280 * MS, "lost_rows": None, "reason": "x"}], GAPS.schema)  # fmt: skip
-    assert running(regular, declared)[1].tolist() == [0, 100 * MS, *(k * 100 * MS for k in (2, 2, 3, 4, 5, 6, 7, 8, 9))]
+    assert running(regular, declared)[1].tolist() == [
+        0,
+        100 * MS,
+        *(k * 100 * MS for k in (2, 2, 3, 4, 5, 6, 7, 8, 9)),
+    ]

@@ -7,7 +7,9 @@ from tests.made_run import MS, Made, constant, pick
 
 def shape(made, *names):
     rows = made.rows("phases")
-    return [(r["phase"], r["start_ns"] / MS, r["stop_ns"] / MS) for r in rows if not names or r["phase"] in names]
+    return [
+        (r["phase"], r["start_ns"] / MS, r["stop_ns"] / MS) for r in rows if not names or r["phase"] in names
+    ]
 
 
 def test_a_whole_run_is_partitioned():
@@ -72,7 +74,11 @@ def test_a_named_phase_gets_what_its_requests_leave():
     made.phase("bench", 0, 1000)
     made.ask(1, 100, [300, 400], 400)
     row = made.rows("phases", phase="other")[0]
-    assert (row["name"], row["joules"], row["window_joules"]) == ("bench", pytest.approx(3.5), pytest.approx(5.0))
+    assert (row["name"], row["joules"], row["window_joules"]) == (
+        "bench",
+        pytest.approx(3.5),
+        pytest.approx(5.0),
+    )
     assert row["mean_w"] == pytest.approx(5.0)
 
 
@@ -85,7 +91,11 @@ def test_a_window_is_a_request_without_tokens():
         ("window", "window 1", pytest.approx(2.0))
     ]
     request = pick(derived, "requests")[0]
-    assert (request["model"], request["window_joules"], request["partial"]) == ("ad01", pytest.approx(2.0), False)
+    assert (request["model"], request["window_joules"], request["partial"]) == (
+        "ad01",
+        pytest.approx(2.0),
+        False,
+    )
 
 
 def test_warming_up_is_a_phase_of_its_own_without_tokens():
@@ -94,7 +104,10 @@ def test_warming_up_is_a_phase_of_its_own_without_tokens():
     made.ask(1, 100, [300, 400], 400, detail={"warmup": True})
     derived = made.derive()
     rows = pick(derived, "phases", phase="warmup")
-    assert [(r["request"], r["joules"]) for r in rows] == [(None, pytest.approx(1.0)), (1, pytest.approx(1.5))]
+    assert [(r["request"], r["joules"]) for r in rows] == [
+        (None, pytest.approx(1.0)),
+        (1, pytest.approx(1.5)),
+    ]
     assert len(derived["tokens"]) == 0
     assert pick(derived, "requests")[0]["warmup"]
 
@@ -125,7 +138,11 @@ def test_a_server_that_dies_in_the_prefill():
         ("queue", "partial"), ("prefill", "partial"),
     ]  # fmt: skip
     request = pick(derived, "requests")[0]
-    assert (request["error"], request["partial"], request["joules"]) == ("connection reset", True, pytest.approx(2.5))
+    assert (request["error"], request["partial"], request["joules"]) == (
+        "connection reset",
+        True,
+        pytest.approx(2.5),
+    )
 
 
 def test_a_phase_without_its_end_runs_to_the_run_s_and_is_partial():
@@ -137,7 +154,11 @@ def test_a_phase_without_its_end_runs_to_the_run_s_and_is_partial():
 
 
 def test_the_engine_s_phases_hold_for_every_device_and_a_collector_s_for_its_own():
-    made = Made(1.0, rails=[constant(5.0, 1.0), constant(3.0, 1.0, device_of="phone", sensor_of="fuel.power")], device="phone")
+    made = Made(
+        1.0,
+        rails=[constant(5.0, 1.0), constant(3.0, 1.0, device_of="phone", sensor_of="fuel.power")],
+        device="phone",
+    )
     made.phase("baseline", 0, 200)
     made.phase("cooling", 300, 400, engine=False)
     rows = [(r["device"], r["phase"]) for r in made.rows("phases") if r["phase"] != "idle"]
@@ -155,8 +176,16 @@ def test_rates_of_a_request():
     made = Made(2.0, rails=[constant(5.0, 2.0)])
     made.ask(1, 100, [600, 700, 900], 950, slot=200, delay=0.0, prompt_total=50, prompt_cached=10)
     row = made.rows("requests")[0]
-    assert (row["prompt_tokens"], row["cached_tokens"], row["processed_tokens"], row["output_tokens"]) == (50, 10, 40, 3)
-    assert (row["prefill_tokens_per_s"], row["decode_tokens_per_s"]) == (pytest.approx(100), pytest.approx(2 / 0.3))
+    assert (row["prompt_tokens"], row["cached_tokens"], row["processed_tokens"], row["output_tokens"]) == (
+        50,
+        10,
+        40,
+        3,
+    )
+    assert (row["prefill_tokens_per_s"], row["decode_tokens_per_s"]) == (
+        pytest.approx(100),
+        pytest.approx(2 / 0.3),
+    )
     assert (row["itl_p50_s"], row["itl_p95_s"]) == (pytest.approx(0.15), pytest.approx(0.195))
     assert (row["ttft_s"], row["finish"], row["name"]) == (pytest.approx(0.5), "stop", "prompt-1")
     phases = {r["phase"]: r for r in made.rows("phases", request=1)}

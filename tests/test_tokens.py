@@ -1,5 +1,6 @@
 """Token events -> tokens: counted, ordered, placed, and never a crash."""
 
+import itertools
 import random
 
 import pytest
@@ -24,7 +25,7 @@ def test_token_0_has_no_time_and_no_joules_and_the_others_cover_what_lies_betwee
     assert first["start_ns"] == first["stop_ns"]
     assert (first["joules"], first["quality"], first["coverage"]) == (None, None, None)
     assert [(r["start_ns"], r["stop_ns"]) for r in rows[1:]] == [
-        (a["stop_ns"], b["stop_ns"]) for a, b in zip(rows, rows[1:], strict=False)
+        (a["stop_ns"], b["stop_ns"]) for a, b in itertools.pairwise(rows)
     ]
     assert [r["joules"] for r in rows[1:]] == pytest.approx([0.12, 0.12, 0.16])
 

@@ -24,8 +24,23 @@ def power(t):
 def simulated_run():
     """A meter on its own clock, known to 1 ms; gain, zero and noise as declared."""
     made = Made(4.5)
-    made.read("meter.own", 0, START - SHIFT, START + SHIFT, kind="round_trip", resolution=0, rho_ppm=0.0, same_rate=True)
-    facts = {"gain": GAIN, "offset": OFFSET, "noise": NOISE, "clock": "meter.own", "epoch": np.zeros(len(T), np.int32)}
+    made.read(
+        "meter.own",
+        0,
+        START - SHIFT,
+        START + SHIFT,
+        kind="round_trip",
+        resolution=0,
+        rho_ppm=0.0,
+        same_rate=True,
+    )
+    facts = {
+        "gain": GAIN,
+        "offset": OFFSET,
+        "noise": NOISE,
+        "clock": "meter.own",
+        "epoch": np.zeros(len(T), np.int32),
+    }
     made.rails = [rail(T, power(T), **facts)]
     made.ask(1, 1000, ENDS, ENDS[-1] + 10)
     return made.derive()
@@ -40,7 +55,9 @@ def spreads(rows, runs=4000, seed=1):
         seen = true * (1 + rng.normal(0, GAIN)) + rng.normal(0, OFFSET) + rng.normal(0, NOISE, len(T))
         energy = np.concatenate([[0], np.cumsum((seen[1:] + seen[:-1]) / 2 * np.diff(T) * 1e-9)])
         shift = rng.uniform(-SHIFT, SHIFT)
-        sums.append(np.sum(np.interp(edges[:, 1] + shift, T, energy) - np.interp(edges[:, 0] + shift, T, energy)))
+        sums.append(
+            np.sum(np.interp(edges[:, 1] + shift, T, energy) - np.interp(edges[:, 0] + shift, T, energy))
+        )
     return float(np.std(sums))
 
 
@@ -76,7 +93,13 @@ def test_neither_summing_u_nor_root_sum_square_would_do(derived):
 
 
 def test_a_row_s_own_u_is_the_rule_for_one_row(derived):
-    made = Made(5.0, rails=[rail(T, power(T), gain=0.01, offset=0.1, noise=0.2, resolution=0.05), constant(3.0, 5.0, name="b")])
+    made = Made(
+        5.0,
+        rails=[
+            rail(T, power(T), gain=0.01, offset=0.1, noise=0.2, resolution=0.05),
+            constant(3.0, 5.0, name="b"),
+        ],
+    )
     made.phase("baseline", 0, 500)
     made.ask(1, 1000, ENDS, 4000, slot=1005.0, delay=7.0)
     for tables in (derived, made.derive()):
@@ -108,7 +131,17 @@ def test_clock_terms_telescope(derived):
 
 def test_times_on_the_rail_s_own_clock_need_no_map():
     made = Made(4.5)
-    made.read("llama.server", 0, START - 50 * MS, START + 50 * MS, 1, kind="round_trip", tick_ns=1000.0, rho_ppm=0.0, same_rate=True)
+    made.read(
+        "llama.server",
+        0,
+        START - 50 * MS,
+        START + 50 * MS,
+        1,
+        kind="round_trip",
+        tick_ns=1000.0,
+        rho_ppm=0.0,
+        same_rate=True,
+    )
     epoch = np.ones(len(T), np.int32)
     made.rails = [rail(T // 1000, power(T), clock="llama.server", tick_ns=1000.0, epoch=epoch)]
     for kind, ms in (("window_start", 1200), ("window_end", 1400)):
@@ -153,7 +186,9 @@ def test_accuracy_that_nobody_states_is_not_invented():
 def beaten(rng, jittered, phase):
     """Energy of a decode of 31.7 ms tokens, each 12 ms at 9 W and the rest at 3 W, sampled at 100 Hz."""
     slots = np.arange(0, 2_600, 10) * float(MS)
-    at = np.sort(slots + (rng.uniform(0, 10 * MS, len(slots)) if jittered else phase * 10 * MS)).astype(np.int64)
+    at = np.sort(slots + (rng.uniform(0, 10 * MS, len(slots)) if jittered else phase * 10 * MS)).astype(
+        np.int64
+    )
     seen = np.where((at % (31.7 * MS)) < 12 * MS, 9.0, 3.0)
     made = Made(2.6, rails=[rail(at, seen, gain=0.0, offset=0.0, period_ns=1e7)])
     made.phase("x", 100, 2500)
@@ -184,7 +219,17 @@ def test_noise_of_every_kind():
         ("counter", np.arange(101.0), None, 0.1**2 / 6),
     ):
         column = "watts" if kind == "mean" else "energy"
-        made.rails = [rail(at, values, kind, column, "W" if kind == "mean" else "J", noise=noise, resolution=0.1 if kind == "counter" else None)]
+        made.rails = [
+            rail(
+                at,
+                values,
+                kind,
+                column,
+                "W" if kind == "mean" else "J",
+                noise=noise,
+                resolution=0.1 if kind == "counter" else None,
+            )
+        ]
         made.host = []
         made.phase("x", 250, 750, engine=False)
         assert made.rows("phases", name="x")[0]["joules_var"] == pytest.approx(wanted)
