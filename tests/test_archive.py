@@ -341,8 +341,8 @@ def test_the_catalogue_is_a_cache_and_nothing_more(two, monkeypatch):
     said = catalogue.overview(two)
     assert [row["exit"] for row in said] == ["done", "interrupted"]
     read = []
-    real = catalogue.Manifest.load
-    monkeypatch.setattr(catalogue.Manifest, "load", lambda folder: read.append(folder) or real(folder))
+    real = catalogue.checked
+    monkeypatch.setattr(catalogue, "checked", lambda path: read.append(path) or real(path))
     assert catalogue.overview(two) == said
     assert read == []
     (two / ".catalogue.json").write_text("[broken")
