@@ -22,7 +22,9 @@ def export(run: Run, folder: Path, format: Literal["csv", "parquet"] = "csv") ->
     ``ConfigError`` where the run is not packed or the folder cannot be written.
     """
     if run.manifest.state != "packed":
-        raise ConfigError(f"run {run.id}: expected a packed run, got {run.state}; `melt-stream pack {run.id}` packs it")
+        raise ConfigError(
+            f"run {run.id}: expected a packed run, got {run.state}; `melt-stream pack {run.id}` packs it"
+        )
     names = sorted([*run.manifest.streams, *run.manifest.tables])
     try:
         folder.mkdir(parents=True, exist_ok=True)

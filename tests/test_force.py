@@ -154,7 +154,7 @@ def test_a_pack_killed_at_any_moment_can_be_done_again(tmp_path, forker, referen
         whole *= 1.1 if killed else 0.8  # others use this machine too: the moments must stay within the work
         run = Run(path)
         check_raw(run, tables)  # as it was, or packed: never between
-        left.append((run.manifest.state, killed, len(list(path.iterdir()))))
+        left.append((run.manifest.state, killed, len(list(path.rglob("*")))))
         if turn % 10 == 9:  # after some kills one more try finishes the work, whatever lies about
             done = pack(path)
             check_raw(done, tables)
