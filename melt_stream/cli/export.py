@@ -26,9 +26,9 @@ def export(
     if csv is None and parquet is None:
         raise ConfigError("export: expected --csv DIR or --parquet DIR, got neither")
     found = packed_run(options.folder, run)
-    wanted = (("csv", csv), ("parquet", parquet))
     files = [
-        path for format_, folder in wanted if folder for path in export_run(found, folder, format=format_)
+        *(export_run(found, csv, format="csv") if csv else []),
+        *(export_run(found, parquet, format="parquet") if parquet else []),
     ]
     if options.json:
         print_json({"run": found.id, "files": [str(path) for path in files]})
