@@ -73,6 +73,8 @@ def _sweep(  # noqa: PLR0917 - arrays in, arrays out
     n, i = len(left), 0
     for k in range(len(energy)):
         a, b = edges[k], edges[k + 1]
+        if a == b:
+            continue
         e, c, v, p_a, p_b = 0.0, 0.0, 0.0, 0.0, 0.0
         while i < n and right[i] - base <= a:
             i += 1
