@@ -1,4 +1,7 @@
-"""The raw rows of a run's streams, whether they still lie in the journal or were packed before."""
+"""The raw rows of a run's streams, whether they still lie in the journal or were packed before.
+
+A journal may grow while it is read: every pass after the first shows the rows of the first.
+"""
 
 from __future__ import annotations
 
@@ -17,6 +20,7 @@ class Raw:
     def __init__(self, run: Run, key: str) -> None:
         self.key, self.damage = key, ""
         self._run = run
+        self._seen: int | None = None
         self._packed = run.manifest.state == "packed"
         if self._packed:
             stored = run.schema(key)
@@ -33,11 +37,15 @@ class Raw:
             yield from self._run.batches(self.key, self.schema.names)
             return
         reader = self._run.reader(self.key)
-        yield from reader
-        said = self._run.manifest.counts.get(self.key)
-        self.damage = reader.damage
-        if said is not None and said != reader.rows:
-            self.damage = f"{self.damage or 'rows are missing'}: {reader.rows} of {said} rows are there"
+        for batch in reader:
+            if self._seen is not None and reader.rows > self._seen:
+                return
+            yield batch
+        if self._seen is None:
+            self._seen, self.damage = reader.rows, reader.damage
+            said = self._run.manifest.counts.get(self.key)
+            if said is not None and said != reader.rows:
+                self.damage = f"{self.damage or 'rows are missing'}: {reader.rows} of {said} rows are there"
 
     def table(self, wanted: pa.Schema) -> pa.Table:
         """Return all rows in the columns of ``wanted``; one that is missing is null."""

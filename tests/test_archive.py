@@ -11,6 +11,7 @@ import pytest
 
 from melt_stream.analysis import archive, catalogue, relations
 from melt_stream.analysis.archive import VIEWS, connect, views
+from melt_stream.analysis.build import build
 from melt_stream.analysis.encode import sql_type
 from melt_stream.analysis.pack import pack
 from melt_stream.analysis.sandbox import inspect, opened
@@ -18,7 +19,8 @@ from melt_stream.analysis.schemas import SCHEMAS
 from melt_stream.errors import ConfigError
 from melt_stream.lock import locked
 from melt_stream.outlet import Hub
-from melt_stream.run import Run
+from melt_stream.run import Run, create
+from melt_stream.sinks.journal import Journal
 from melt_stream.stream import Stream
 from melt_stream.units import Unit
 from tests.recorded import RAILS, batches, record
@@ -66,6 +68,28 @@ def test_a_run_that_is_being_recorded_shows_the_rows_so_far(tmp_path):
         del connection
     assert not snapshot.exists()
     assert Run(folder.path).state == "interrupted"  # looking at it changed nothing
+
+
+def test_a_journal_that_grows_while_it_is_looked_at_is_shown_as_it_was(tmp_path):
+    flushes = batches(0)
+    folder = create(tmp_path, recipe={})
+    journal = Journal(folder)
+    journal.write(flushes[0])
+    seen = []
+
+    def growing(name: str, rows: int) -> None:
+        seen.append((name, rows))
+        if len(seen) == 1:  # the first stream is made; the others were read once
+            journal.write(flushes[1])
+
+    aside = tmp_path / "aside"
+    aside.mkdir()
+    built = build(Run(folder.path), aside, progress=growing)
+    assert {key: stored.rows for key, stored in built.streams.items()} == {
+        "app.events": 8, "heat.thermal": 1, "meter.power": 300, "run.facts": 1, "run.rails": 4, "run.readings": 2,
+        "usb.energy": 100,
+    }  # fmt: skip
+    assert Run(folder.path).table("meter.power").num_rows == 600
 
 
 @pytest.mark.parametrize("view", VIEWS)
