@@ -11,8 +11,9 @@ import pyarrow as pa
 
 from melt_stream.analysis.account import Candidate, choose
 from melt_stream.analysis.clocks import Maps, fit
-from melt_stream.analysis.energy import Attribution, Meter, attribute
+from melt_stream.analysis.energy import Attribution, attribute
 from melt_stream.analysis.integrate import RailData, silent
+from melt_stream.analysis.meter import Meter
 from melt_stream.analysis.phases import Phase, Rows, Timeline, clip, of_name, of_request, rows_of, timeline
 from melt_stream.analysis.requests import Request, named, needed, read, requests, starts
 from melt_stream.analysis.schemas import SCHEMAS, build

@@ -92,6 +92,33 @@ def test_a_rail_that_starts_again_goes_on_in_a_new_epoch():
     assert (row["joules"], row["coverage"]) == (pytest.approx(1.8), pytest.approx(0.45))
 
 
+def test_an_epoch_s_clock_answers_for_its_own_time_only():
+    """Two bursts of readings, 1000 s apart: far from either, each would know little."""
+    made = Made(1010.0)
+    at = np.arange(0, 10_000, 100) * MS
+    for e, start in ((0, 0), (1, 1000 * S)):
+        for k in range(0, 100, 10):
+            made.read(
+                "meter.own",
+                int(at[k]),
+                START + start + int(at[k]) - 1000,
+                START + start + int(at[k]) + 1000,
+                e,
+                kind="round_trip",
+            )
+    made.rails = [
+        rail(
+            np.tile(at, 2),
+            np.tile(2 + at / S, 2),
+            clock="meter.own",
+            epoch=np.repeat([0, 1], 100).astype(np.int32),
+        )
+    ]
+    made.phase("x", 2000, 3000)
+    row = made.rows("phases", phase="other")[0]
+    assert row["joules_hi"] - row["joules_lo"] < 1e-4
+
+
 def drifting(ppm, offset_ms, half_trip_us):
     """The same run, seen by a meter whose clock is fast and off; with round trips at start and end."""
     made = Made(20.0)
