@@ -111,7 +111,9 @@ class Pieces:
             fixed(edges, np.float64),
         )
         for found, unit in ((e, self.unit_s), (c, self.unit_s), (v, self.unit_s**2)):
-            np.multiply(found, unit, out=found)  # in place: a new array's page faults take as long as the product
+            np.multiply(
+                found, unit, out=found
+            )  # in place: a new array's page faults take as long as the product
         return e, c, v, ends, after, before
 
 

@@ -75,9 +75,7 @@ def read_host_clocks() -> list[Reading]:
     for clock, read in _host_clocks():
         before = time.monotonic_ns()
         tick = read()
-        readings.append(
-            Reading(clock, tick, not_before=before, not_after=time.monotonic_ns())
-        )
+        readings.append(Reading(clock, tick, not_before=before, not_after=time.monotonic_ns()))
     return readings
 
 

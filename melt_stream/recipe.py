@@ -60,9 +60,13 @@ def read(path: Path) -> Recipe:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as exc:
-        raise ConfigError(f"expected a recipe at {path}, got {exc.strerror}; give the path of a TOML file") from exc
+        raise ConfigError(
+            f"expected a recipe at {path}, got {exc.strerror}; give the path of a TOML file"
+        ) from exc
     except UnicodeDecodeError as exc:
-        raise ConfigError(f"{path}: expected UTF-8 text, got a byte {exc.object[exc.start]:#x} at {exc.start}") from exc
+        raise ConfigError(
+            f"{path}: expected UTF-8 text, got a byte {exc.object[exc.start]:#x} at {exc.start}"
+        ) from exc
     try:
         return parse(tomllib.loads(text), str(path))
     except tomllib.TOMLDecodeError as exc:
@@ -82,8 +86,14 @@ def plan(recipe: Recipe, where: str) -> Plan:
     """Make every collector and workload of the recipe; ``ConfigError`` before anything starts."""
     return Plan(
         recipe,
-        {name: _make("melt_stream.collectors", name, entry, where) for name, entry in recipe.collectors.items()},
-        {name: _make("melt_stream.workloads", name, entry, where) for name, entry in recipe.workloads.items()},
+        {
+            name: _make("melt_stream.collectors", name, entry, where)
+            for name, entry in recipe.collectors.items()
+        },
+        {
+            name: _make("melt_stream.workloads", name, entry, where)
+            for name, entry in recipe.workloads.items()
+        },
         {name: _device(entry) for name, entry in (recipe.collectors | recipe.workloads).items()},
     )
 
@@ -105,4 +115,6 @@ def _check_name(name: str, names: list[str], where: str) -> None:
             "write [collectors.other_name] with kind = the plug-in's name"
         )
     if names.count(name) > 1:
-        raise ConfigError(f"{where}: expected unique instance names, got {name!r} as a collector and as a workload")
+        raise ConfigError(
+            f"{where}: expected unique instance names, got {name!r} as a collector and as a workload"
+        )

@@ -43,20 +43,14 @@ class Source:
             "clock": self.clock,
             "tick_ns": repr(clock.tick_ns),
             "wrap": "" if clock.wrap is None else str(clock.wrap),
-            "period_ns": ""
-            if self.stream.period_ns is None
-            else repr(self.stream.period_ns),
+            "period_ns": "" if self.stream.period_ns is None else repr(self.stream.period_ns),
         }
         return self.stream.schema.with_metadata(facts)
 
 
 def clock_key(instance: str, clock: Clock) -> str:
     """Return the stored name of a clock that ``instance`` declares."""
-    return (
-        clock.name
-        if clock.name == HOST.name or "." in clock.name
-        else f"{instance}.{clock.name}"
-    )
+    return clock.name if clock.name == HOST.name or "." in clock.name else f"{instance}.{clock.name}"
 
 
 class Batch(NamedTuple):

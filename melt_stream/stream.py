@@ -114,9 +114,7 @@ class Stream:
             fields.append(pa.field("epoch", pa.int32(), nullable=False))
         if self.polled:
             fields.append(pa.field("t_u", pa.int64(), metadata={"unit": NS.code}))
-        return pa.schema(
-            [*fields, *(_field(name, column) for name, column in self.columns)]
-        )
+        return pa.schema([*fields, *(_field(name, column) for name, column in self.columns)])
 
 
 def _field(name: str, column: ColumnType) -> pa.Field:

@@ -35,9 +35,7 @@ class Unit(NamedTuple):
         """
         mine, theirs = _resolve(self.code), _resolve(base.code)
         if mine[0] != theirs[0]:
-            raise ValueError(
-                f"expected a unit convertible to {base.code!r}, got {self.code!r}"
-            )
+            raise ValueError(f"expected a unit convertible to {base.code!r}, got {self.code!r}")
         return mine[1] / theirs[1]
 
 

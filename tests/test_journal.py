@@ -247,9 +247,13 @@ async def test_a_vanished_folder_is_named(tmp_path):
         await Journal(folder).consume(vanishing())
 
 
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
 async def test_a_cancelled_journal_leaves_no_descriptor(tmp_path):
     folder = create(tmp_path, recipe={})
-    before = len(list(Path("/proc/self/fd").iterdir()))
+    before = open_descriptors()
 
     async def hanging():
         yield [batch(0, 10)]
@@ -258,5 +262,5 @@ async def test_a_cancelled_journal_leaves_no_descriptor(tmp_path):
 
     with trio.CancelScope() as scope:
         await Journal(folder).consume(hanging())
-    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    assert open_descriptors() == before
     assert Run(folder.path).table("meter.power").num_rows == 10

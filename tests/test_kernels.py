@@ -11,7 +11,9 @@ from hypothesis import strategies as st
 from melt_stream.analysis.kernels import extremes, fixed, prefix, sweep
 from tests import naive
 
-pytestmark = pytest.mark.filterwarnings("ignore:invalid value:RuntimeWarning")  # of numpy scalars, with the JIT off
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:invalid value:RuntimeWarning"
+)  # of numpy scalars, with the JIT off
 BASE = 1_760_000_000_000_000_000  # ns since 1970: a float64 would lose 128 ns of it
 
 watts = st.floats(-50, 50) | st.sampled_from([math.nan, math.inf, 0.0])

@@ -14,7 +14,6 @@ from melt_stream.lock import Locked, locked
 from melt_stream.manifest import Manifest
 from melt_stream.run import Run, create, find, runs
 
-
 HOLDER = """
 import sys; from pathlib import Path; from melt_stream.run import create
 folder = create(Path(sys.argv[1]), recipe={}); print(folder.id, flush=True); sys.stdin.read()

@@ -18,9 +18,7 @@ OWN_FAILURE = 125
 
 
 def record(
-    *command: Annotated[
-        str, Parameter(help="A command to run and to measure, after `--`.")
-    ],
+    *command: Annotated[str, Parameter(help="A command to run and to measure, after `--`.")],
     collector: Annotated[
         tuple[str, ...],
         Parameter(
