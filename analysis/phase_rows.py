@@ -123,7 +123,7 @@ def _row(
     lasted = _lasted(phase, group)
     covered = _sum(g["seconds"] for g in group)
     joules = _sum(g["joules"] for g in group)
-    net = _sum((g["net_joules"] for g in group), all_of_them=True)
+    net = _sum((g["net_joules"] for g in group if g["joules"] is not None), all_of_them=True)
     u = joules_u_of(group, factors)
     coverage = _coverage(group)
     enough = joules is not None and coverage is not None and coverage >= ENOUGH
@@ -154,13 +154,21 @@ def _row(
         itl_p50_s=itl[0],
         itl_p95_s=itl[1],
         coverage=coverage,
-        quality=min((g["quality"] for g in group if g["quality"]), key=WORST_FIRST.index, default="missing"),
+        quality=_quality(group, coverage),
         flags=tuple(sorted({flag for g in group for flag in g["flags"] or ()})),
         sensor=measured_by["sensor"],
         rail=measured_by["rail"],
         boundary=measured_by["boundary"],
         estimated=any(g["estimated"] for g in group),
     )
+
+
+def _quality(group: Sequence[Mapping[str, Any]], coverage: float | None) -> str:
+    """The worst of what was measured. A part that was not lowers the coverage; only all of them make it missing."""
+    known = [g["quality"] for g in group if g["quality"] and g["quality"] != "missing"]
+    if known and (coverage is None or coverage < ENOUGH):
+        known.append("partial")
+    return min(known, key=WORST_FIRST.index, default="missing")
 
 
 def _lasted(phase: str, group: Sequence[Mapping[str, Any]]) -> float:

@@ -238,9 +238,7 @@ def _request_energy(device: Device, request: Request) -> Columns:
         if np.isnan(found.columns[name][parts][np.isfinite(found.columns["joules"][parts])]).any():
             sums[name] = None
     told |= sums | {name: _known(found.columns[name][whole]) for name in ("window_joules", "coverage")}
-    told["quality"] = (
-        QUALITIES[int(np.max(found.quality[parts]))] if sums["joules"] is not None else "missing"
-    )
+    told["quality"] = _worst(found.quality[parts])
     told["flags"] = [f for f in FLAGS if f in found.flags and found.flags[f][parts].any()]
     if sums["joules"] is not None:
         joules, seconds, per_clock, variance = (
@@ -249,6 +247,15 @@ def _request_energy(device: Device, request: Request) -> Columns:
         number = np.array([request.number])
         told["joules_u"] = float(alone(found.factors, joules, seconds, per_clock, variance, number)[0])
     return told
+
+
+def _worst(quality: Array) -> str:
+    """The worst of the parts; where one was not measured and others were, partial at best."""
+    missing = quality == QUALITIES.index("missing")
+    if missing.all():
+        return "missing"
+    least = QUALITIES.index("partial") if missing.any() else 0
+    return QUALITIES[max(int(np.max(quality[~missing])), least)]
 
 
 def _sum(values: Array) -> float | None:

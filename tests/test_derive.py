@@ -198,3 +198,13 @@ def test_factors_of_another_run_stay_its_own():
     ]
     row = pick(derived, "phases")[0]
     assert joules_u_of([row, row | {"run": "r2"}], derived["factors"]) == pytest.approx(row["joules_u"])
+
+
+def test_a_request_with_an_unmeasured_part_is_partial_not_missing():
+    at = np.arange(150, 1001) * MS
+    made = Made(1.0, rails=[rail(at, np.full(len(at), 5.0))])
+    made.ask(1, 100, [300, 400], 450, slot=140, delay=0.0)
+    derived = made.derive()
+    assert [r["quality"] for r in pick(derived, "phases", request=1)] == ["missing", "partial", "measured"]
+    row = pick(derived, "requests")[0]
+    assert (row["quality"], row["joules"]) == ("partial", pytest.approx(1.25))
