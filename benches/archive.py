@@ -86,7 +86,7 @@ def fill(archive: Path, runs: int) -> None:
     first = pack(made_up.make(archive, 5_000).path)
     tables = {name: first.table(name) for name in first.manifest.tables}
     for number in range(1, runs):
-        copy(first, tables, archive / f"{first.id[:-4]}{number:04x}")
+        copy(first, tables, archive / f"{first.id}{number:04x}")
 
 
 def copy(run: Run, tables: Mapping[str, pa.Table], folder: Path) -> None:

@@ -19,7 +19,7 @@ def run(effort: Effort) -> Iterator[Figure]:
     names = list(sensors(1.0))
     shares: dict[int, list[float]] = {hz: [] for hz in RATES}
     with scratch() as archive:
-        for _ in range(effort.pick(5, 1)):
+        for _ in range(effort.pick(3, 1)):
             for hz in RATES:
                 _, share = watched(archive, sensors(hz), effort.pick(4, 1))
                 shares[hz].append(share)

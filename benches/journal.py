@@ -70,7 +70,7 @@ def run(effort: Effort) -> Iterator[Figure]:
                 "blocks": lambda: _kept(archive, Blocks(in_blocks)),
                 "pyarrow": lambda: _pyarrow(archive / "plain.arrows", in_blocks),
             },
-            effort.pick(5, 1),
+            effort.pick(3, 1),
             warm_up=not effort.quick,
         )
     yield from _rates("one by one", times["rows"], one_by_one)

@@ -54,7 +54,7 @@ def run(effort: Effort) -> Iterator[Figure]:
     engine, plain = [], []
     with scratch() as root:
         tree(root)
-        for _ in range(effort.pick(5, 1)):
+        for _ in range(effort.pick(3, 1)):
             engine.append(watched(root / "runs", {}, effort.pick(4, 1))[1])
             plain.append(loop(root, 100, effort.pick(4, 1)))
             for hz in RATES:
