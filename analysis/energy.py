@@ -49,6 +49,8 @@ def attribute(meter: Meter, timeline: Timeline, rows: Rows) -> Attribution:
     joules, seconds = shared.weighted(found.joules), shared.weighted(found.seconds)
     variance = shared.weighted(found.variance) + edge_variance(meter.rail)
     variance += _uncovered(coverage, length, seconds, covered, meter.spread) ** 2
+    misplaced = meter.misplaced(timeline.edges)
+    variance += np.where(rows.last > rows.first, misplaced[rows.first] + misplaced[rows.last], 0.0)
     per_clock = shared.weighted(found.slope)
     mixed = (rows.start_key != rows.stop_key) & (rows.last > rows.first)
     if meter.exact and mixed.any():

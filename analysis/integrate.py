@@ -7,19 +7,22 @@
 * ``counter``: the count is linear between changes, each stamped by the first sample that shows it. What came before
   the first change and after the last one belongs to intervals whose other end was not seen, and is not covered.
 
-A step of more than three periods, a declared gap, and a value that is missing are not covered: never bridged.
+A step of more than three periods, a declared gap, and a value that is missing are not covered: never bridged. What
+goes on unseen is different: a counter, and a mean since the last sample, tell the energy of a late step in full
+(decision 0008); only where in it the energy was used is not known.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from melt_stream.analysis.counting import increments
 from melt_stream.analysis.kernels import fixed, prefix, sweep
 from melt_stream.errors import DataError
 from melt_stream.units import A, C, J, Unit, V, W
@@ -31,8 +34,6 @@ CLOSE = 0.5
 """Windows that miss or overlap each other by up to this part of one are taken to touch."""
 BLOCK = 1 << 18
 """Samples whose running energy is found at a time."""
-WILD = 10.0
-"""A counter that fell has wrapped if that means no more than so many times the most power seen; else it was reset."""
 
 
 @dataclass
@@ -84,6 +85,9 @@ class Pieces:
     """What ``left`` and ``right`` count from: positions are ``left - base``."""
     rate: Array = field(default_factory=lambda: fixed([], np.float64))
     """Variance per position, in (W x position)^2; empty: none."""
+    late: Array = field(default_factory=lambda: np.zeros(0, bool))
+    """Pieces of a rail that goes on unseen, read more than three periods late: their energy is known, not where in
+    them it was used. Empty: none."""
 
     def positions(self, ticks: Array) -> Array:
         """Return the positions (float64) of ticks (int64)."""
@@ -97,6 +101,17 @@ class Pieces:
         return replace(
             self, left=self.left[cut], right=self.right[cut], p0=self.p0[cut], p1=self.p1[cut], rate=self.rate[cut]
         )  # fmt: skip
+
+    def misplaced(self, edges: Array) -> Array:
+        """Return the variance (J^2) of where in a late piece its energy was used, at edges in positions."""
+        at = edges + self.base
+        k = np.minimum(np.searchsorted(self.right, at, "left"), len(self.right) - 1)
+        length = np.maximum(self.right[k] - self.left[k], 1)
+        part = np.clip((at - self.left[k]) / length, 0.0, 1.0)
+        step = np.nan_to_num(np.abs(np.diff(self.p0)))
+        largest = np.maximum(np.concatenate([[0.0], step]), np.concatenate([step, [0.0]]))[k]
+        off = part * (1 - part) * length * largest * self.unit_s
+        return np.where(self.late[k], off**2 / 3, 0.0)
 
     def sweep(self, edges: Array) -> tuple[Array, Array, Array, Array, Array, Array]:
         """Return what :func:`kernels.sweep` does, for edges in positions: J, s, J^2, count, W and W."""
@@ -173,10 +188,18 @@ def period_ticks(rail: RailData, ticks: Array) -> float:
     return float(np.median(steps)) if len(steps) else math.inf
 
 
+def goes_on(facts: Mapping[str, Any]) -> bool:
+    """Tell whether a late reading of the rail loses nothing, as :attr:`melt_stream.rail.Rail.goes_on`."""
+    since_last = (
+        facts.get("kind") == "mean" and not facts.get("window_ns") and facts.get("anchor", "end") == "end"
+    )
+    return facts.get("kind") == "counter" or since_last
+
+
 def silent(rail: RailData) -> list[tuple[int, int, int, float]]:
     """Return the steps of more than three periods: epoch, tick before, tick after, and their length in periods."""
     found = []
-    for epoch, rows in rail.epochs():
+    for epoch, rows in () if goes_on(rail.facts) else rail.epochs():
         ticks = np.asarray(rail.tick[rows])
         if len(ticks) < 2:
             continue
@@ -219,7 +242,10 @@ def _mean(rail: RailData, rows: slice, epoch: int, ticks: Array) -> Pieces:
         np.insert(left, where, right[where - 1]), np.insert(right, where, left[where]),
         np.insert(power, where, power[where - 1]), np.insert(power, where, power[where]),
     )  # fmt: skip
-    return _laid(rail, epoch, ticks, sub, *pieces_of)
+    made = _laid(rail, epoch, ticks, sub, *pieces_of)
+    if goes_on(rail.facts):
+        made.late = (made.right - made.left) > SLACK * period_ticks(rail, ticks) * sub
+    return made
 
 
 def _delta(rail: RailData, rows: slice, epoch: int, ticks: Array) -> Pieces:
@@ -238,21 +264,20 @@ def _counter(rail: RailData, rows: slice, epoch: int, ticks: Array) -> Pieces:
     steps = np.diff(raw)  # in the column's own integers, before any float
     changed = np.flatnonzero(steps) + 1
     if len(changed) and changed[0] == 1 and np.median(np.diff(changed, prepend=0)) == 1:
-        changed = np.concatenate(
-            [[0], changed]
-        )  # it changes between any two samples: the first one was fresh
+        changed = np.concatenate([[0], changed])  # changes between any two samples: the first was fresh
     if len(changed) < 2:
         return _laid(rail, epoch, ticks, sub, *(np.zeros(0),) * 4)
     amounts = np.diff(raw[changed])
     left, right = at[changed[:-1]], at[changed[1:]]
-    joules = _increments(rail, column, amounts, right - left) * _joules_per_count(
-        rail, column, rows, known, changed
-    )
-    late = at[:-1][np.diff(at) > SLACK * period_ticks(rail, ticks)]  # counting on while nobody looked
-    late = late[(late >= left[0]) & (late < right[-1])]
-    joules[np.searchsorted(right, late, "right")] = np.nan
+    counts = increments(amounts, right - left, rail.facts.get("modulus"), drains=column == "charge")
+    joules = counts * _joules_per_count(rail, column, rows, known, changed)
     power = _power(joules, left, right, rail.tick_ns * 1e-9)
-    return _laid(rail, epoch, ticks, sub, (left - ticks[0]) * sub, (right - ticks[0]) * sub, power, power)
+    made = _laid(rail, epoch, ticks, sub, (left - ticks[0]) * sub, (right - ticks[0]) * sub, power, power)
+    unseen = at[:-1][np.diff(at) > SLACK * period_ticks(rail, ticks)]  # it counted on while nobody looked
+    unseen = unseen[(unseen >= left[0]) & (unseen < right[-1])]
+    made.late = np.zeros(len(power), bool)
+    made.late[np.searchsorted(right, unseen, "right")] = True
+    return made
 
 
 def _power(joules: Array, left: Array, right: Array, unit_s: float) -> Array:
@@ -284,13 +309,13 @@ def _windows(rail: RailData, at: Array, sub: int, ticks: Array) -> tuple[Array, 
         before = {"start": 0.0, "centre": length / 2, "end": length}[anchor]
         left = at - round(before)
         return left, left + round(length)
-    return _neighbours(anchor, at, period_ticks(rail, ticks) * sub)
+    return _neighbours(anchor, at, period_ticks(rail, ticks) * sub, all_of_it=goes_on(rail.facts))
 
 
-def _neighbours(anchor: str, at: Array, period: float) -> tuple[Array, Array]:
-    """Windows that reach to the next sample; where that is too far, and at the ends, they are a period long."""
+def _neighbours(anchor: str, at: Array, period: float, *, all_of_it: bool) -> tuple[Array, Array]:
+    """Windows that reach to the next sample; at the ends, and where that is too far, they are a period long."""
     step = np.diff(at).astype(np.float64)
-    usual = np.where(step <= SLACK * period, step, period)
+    usual = step if all_of_it else np.where(step <= SLACK * period, step, period)
     edge = period if math.isfinite(period) else 0.0
     before = np.rint(np.concatenate([[edge], usual])).astype(np.int64)
     after = np.rint(np.concatenate([usual, [edge]])).astype(np.int64)
@@ -341,25 +366,6 @@ def _joules_per_count(
         return Unit(rail.units.get(column, "J")).to(J)
     volts = _volts(rail, rows)[known][changed]
     return np.asarray((volts[1:] + volts[:-1]) / 2 * Unit(rail.units.get(column, "C")).to(C))
-
-
-def _increments(rail: RailData, column: str, amounts: Array, lengths: Array) -> Array:
-    """Changes of a counter as consumption (float64): counting down is turned round, wraps undone, resets NaN."""
-    forward = 1 if np.sum(amounts > 0) >= np.sum(amounts < 0) else -1
-    steps = amounts * forward
-    joined = steps.astype(np.float64)
-    back = steps < 0
-    if not back.any() or (column == "charge" and not rail.facts.get("modulus")):
-        return joined
-    joined[back] = np.nan
-    if modulus := rail.facts.get("modulus"):
-        whole = int(modulus) if steps.dtype.kind == "i" and float(modulus).is_integer() else modulus
-        wrapped = (steps[back] + whole).astype(np.float64)
-        speed = joined[~back] / lengths[~back]
-        most = WILD * float(np.max(speed)) if len(speed) else math.inf
-        fits = (wrapped >= 0) & (wrapped <= 0.5 * modulus) & (wrapped / lengths[back] <= most)
-        joined[back] = np.where(fits, wrapped, np.nan)
-    return joined
 
 
 def _laid(

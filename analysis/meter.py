@@ -90,6 +90,18 @@ class Meter:
             found.before += before
         return found
 
+    def misplaced(self, edges: Array) -> Array:
+        """Return the variance (J^2) of what lies on either side of each edge, for edges in a piece that was read late.
+
+        The power within it is its mean, give or take the step d to its neighbours, uniformly: at the part f of a piece
+        of length L the energy so far is off by up to f (1 - f) L d, so the variance is a third of its square.
+        """
+        variance = np.zeros(len(edges))
+        for made, placed in self.parts:
+            if made.late.any():
+                variance += made.misplaced(self.positions(made, placed, edges))
+        return variance
+
     def shifts(self, t: Array) -> tuple[Array, Array]:
         """Return the least and the most by which the rail's clock may be off at these times, ns.
 

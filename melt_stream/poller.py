@@ -7,7 +7,7 @@ import random
 import threading
 from abc import ABC, abstractmethod
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Annotated, Any, ClassVar, NamedTuple
 
@@ -176,6 +176,7 @@ class _Hand:
         self.good: int | None = None
         self.failed: list[Sample] = []
         self.declared: set[tuple[str, str]] = set()
+        self.losing: set[str] = set()
         self.jitter = False
 
     async def over(self, loop: _Loop) -> None:
@@ -210,7 +211,8 @@ class _Hand:
             self.declare()
         self.close(tick)
         if sample.missed >= SLACK:
-            self.gap(tick, "reads took too long: their slots passed", sample.missed)
+            measured = {stream for stream, _ in self.declared} - self.losing
+            self.gap(tick, "reads took too long: their slots passed", sample.missed, spared=measured)
         for item in sample.rows:
             stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
             self.out.row(self.stored(stream), **{"tick": tick, "t_u": t_u, **row})
@@ -229,6 +231,8 @@ class _Hand:
         new = [(s, rail) for s, rail in self.poller.rails() if (s.name, rail.name) not in self.declared]
         for stream, rail in new:
             self.declared.add((stream.name, rail.name))
+            if not rail.goes_on:
+                self.losing.add(stream.name)
             self.out.rail(self.stored(stream), rail)
         return [rail for _, rail in new]
 
@@ -250,11 +254,13 @@ class _Hand:
             self.gap(stop, f"unreadable: {self.failed[0].rows}", len(self.failed))
         self.failed = []
 
-    def gap(self, stop: int, reason: str, lost: int | None) -> None:
-        """Say that all the streams have a hole since the last good read."""
+    def gap(self, stop: int, reason: str, lost: int | None, spared: Collection[str] = ()) -> None:
+        """Say that the streams, but for those called as ``spared``, have a hole since the last good read."""
         start = stop if self.good is None else self.good
         for stream in self.streams.values():
-            if stream.clock == HOST:  # nobody knows the ticks of another clock at that time
+            if (
+                stream.clock == HOST and stream.name not in spared
+            ):  # nobody knows the ticks of another clock at that time
                 self.out.gap(stream, start, stop, reason, lost=lost)
 
     def stored(self, stream: Stream) -> Stream:

@@ -48,3 +48,9 @@ class Rail:
     """``meter`` where an external instrument measures; else what does: ``counter``, ``gauge``, ``model``."""
     source: str = ""
     """Where the accuracy figures come from: a data sheet, a reference."""
+
+    @property
+    def goes_on(self) -> bool:
+        """True where a late reading loses nothing: a counter, and a mean over all the time since the last sample."""
+        since_last = self.kind == "mean" and self.window_ns is None and self.anchor == "end"
+        return self.kind == "counter" or since_last

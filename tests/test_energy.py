@@ -131,8 +131,15 @@ def test_a_kind_that_nobody_knows_is_damage():
         pieces(rail(SLOTS, np.ones(11), column="energy"))
 
 
-@pytest.mark.parametrize("kind", ["gauge", "mean", "delta", "counter"])
-@pytest.mark.parametrize("hole", ["silent", "declared", "null"])
+KINDS = ("gauge", "mean", "delta", "counter")
+GOES_ON = {("mean", "silent"), ("counter", "silent"), ("counter", "null")}
+"""A counter, and a mean since the last sample, tell the energy of a late step in full (decision 0008)."""
+
+
+@pytest.mark.parametrize(
+    ("kind", "hole"),
+    [(k, h) for k in KINDS for h in ("silent", "declared", "null") if (k, h) not in GOES_ON],
+)
 def test_gaps_are_never_bridged(kind, hole):
     at = np.arange(0, 1001, 10) * MS
     values = np.arange(101.0) * 0.02 if kind == "counter" else np.full(101, 0.02 if kind == "delta" else 2.0)
@@ -154,6 +161,28 @@ def test_gaps_are_never_bridged(kind, hole):
     assert len(gaps) == (hole != "null")
     inside = only(Made(1.0, rails=made.rails, gaps=made.gaps), start=400, stop=500)
     assert (inside["joules"], inside["quality"], inside["seconds"]) == (None, "missing", 0.0)
+
+
+@pytest.mark.parametrize(("kind", "hole"), sorted(GOES_ON))
+def test_what_goes_on_unseen_is_measured_by_the_late_reading(kind, hole):
+    """2 W until 300 ms, 5 W in 400 ms that nobody looked at, then 2 W: 3.2 J, and only their split is uncertain."""
+    at = np.arange(0, 1001, 10) * MS
+    power = np.where((at > 300 * MS) & (at <= 700 * MS), 5.0, 2.0)
+    unseen = (at > 300 * MS) & (at < 700 * MS)
+    values = np.cumsum(power * 0.01) if kind == "counter" else power
+    column, unit = ("energy", "J") if kind == "counter" else ("watts", "W")
+    if hole == "null":
+        values[unseen] = math.nan
+        unseen[:] = False
+    made = rail(at[~unseen], values[~unseen], kind, column, unit)
+    row = only(Made(1.0, rails=[made]), start=0, stop=1000)
+    assert (row["joules"], row["coverage"]) == (pytest.approx(3.2, abs=0.021), pytest.approx(1.0, abs=0.011))
+    assert Made(1.0, rails=[made]).rows("gaps") == []
+    whole = only(Made(1.0, rails=[made]), start=200, stop=800)
+    cut = only(Made(1.0, rails=[made]), start=200, stop=400)
+    assert cut["joules"] == pytest.approx(0.7, abs=0.021)
+    # at a quarter of 0.4 s with a step of 3 W to either side: 3/16 x 0.4 s x 3 W / sqrt 3
+    assert cut["joules_var"] - whole["joules_var"] == pytest.approx((3 / 16 * 0.4 * 3) ** 2 / 3, rel=1e-6)
 
 
 def test_small_holes_widen_the_uncertainty():

@@ -110,6 +110,20 @@ def test_reads_that_take_too_long_leave_a_gap_with_the_rows_they_cost():
     assert keep.column("it.power", "t_u")[2] == 275_000_000
 
 
+@pytest.mark.parametrize("rail", [Rail("main", "board", "counter"), Rail("main", "board", "mean")])
+def test_a_late_read_of_what_goes_on_unseen_is_no_gap(rail: Rail):
+    def slow() -> Rows:
+        trio.lowlevel.current_clock().jump(0.55)
+        return {"watts": 0.0}
+
+    class GoesOn(Meter):
+        pass
+
+    GoesOn.rail = rail
+    keep, _ = observe(GoesOn(iter([1, 2, slow, *range(99)]), hz=10), seconds=1.5)
+    assert not keep.rows("run.gaps")
+
+
 def test_one_late_read_is_no_gap():
     def slow() -> Rows:
         trio.lowlevel.current_clock().jump(0.25)
