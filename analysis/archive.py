@@ -6,9 +6,10 @@ import logging
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict
 from importlib.resources import files as resources
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from melt_stream.analysis.build import build
 from melt_stream.analysis.catalogue import Entry, catalogue, entry_of, gist, seconds_of, state_of
 from melt_stream.analysis.functions import energy_between_function, joules_u_function
 from melt_stream.analysis.pack import pack
-from melt_stream.analysis.relations import File
-from melt_stream.analysis.sandbox import inspect, opened, sealed
+from melt_stream.analysis.relations import File, Lists
+from melt_stream.analysis.sandbox import Named, inspect, opened, sealed
 from melt_stream.analysis.sandbox import name as quote_name
 from melt_stream.analysis.schemas import SCHEMAS
 from melt_stream.lock import Locked
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 VIEWS = ("runs", "streams", "rails", "power", "events", *SCHEMAS)
 """Views that always exist; every other stream name has one too."""
 _NO_FILES = ("runs",)
+_FROM_MANIFESTS = frozenset({*SCHEMAS, "runs", "rails"})
+_OF_RUNS = ("name", "stop_ns", "exit", "host", "imported", "cell", "tags", "note")
 _TEXTS = (
     "run",
     "device",
@@ -69,7 +72,7 @@ def connect(place: Path | str | Sequence[Run], query: str | None = None) -> duck
     """
     connection = opened()
     named = None if query is None else inspect(query, connection)
-    entries = _entries(place)
+    entries = _entries(place, _parts(named))
     wanted = None if named is None or "tables" in named.tables else named.tables
     snapshots: list[str] = []
     try:
@@ -91,11 +94,27 @@ def views(place: Path | str | Sequence[Run]) -> list[str]:
     return [*VIEWS, *sorted(_by_stream(relations.streams_of(_entries(place))))]
 
 
-def _entries(place: Path | str | Sequence[Run]) -> list[Entry]:
+def _parts(named: Named | None) -> frozenset[str] | None:
+    """What of the manifests a query needs, for ``catalogue``; None for all."""
+    if named is None or "tables" in named.tables:
+        return None
+    tables, functions = named.tables, named.functions
+    parts = {f"tables.{table}" for table in tables & SCHEMAS.keys()}
+    for part, needed in (
+        ("streams", tables - _FROM_MANIFESTS or "energy_between" in functions),
+        ("rails", tables & {"rails", "power"} or "energy_between" in functions),
+        ("tables.factors", "joules_u_of" in functions),
+    ):
+        if needed:
+            parts.add(part)
+    return frozenset(parts.union(_OF_RUNS if "runs" in tables else ()))
+
+
+def _entries(place: Path | str | Sequence[Run], parts: Collection[str] | None = None) -> list[Entry]:
     if not isinstance(place, Path | str):
         return [entry_of(run.path) for run in place]
     folder = Path(place).resolve()
-    return [entry_of(folder)] if (folder / NAME).is_file() else catalogue(folder)
+    return [entry_of(folder)] if (folder / NAME).is_file() else catalogue(folder, parts)
 
 
 def _readable(entry: Entry, snapshots: list[str]) -> Entry:
@@ -115,7 +134,7 @@ def _readable(entry: Entry, snapshots: list[str]) -> Entry:
     built = build(run, Path(folder))
     streams, tables = ({k: asdict(v) for k, v in d.items()} for d in (built.streams, built.tables))
     state = state_of(entry)
-    return {**gist(asdict(run.manifest)), "path": str(path), "state": state, "files_in": folder, "rails": built.rails,
+    return {**gist(run.manifest), "path": str(path), "state": state, "files_in": folder, "rails": built.rails,
             "streams": streams, "tables": tables}  # fmt: skip
 
 
@@ -128,34 +147,27 @@ def _make_views(
     connection: duckdb.DuckDBPyConnection, entries: list[Entry], wanted: frozenset[str] | None
 ) -> list[str]:
     """Make views and the small tables below them; return the files they read."""
-    from_manifests = {*SCHEMAS, "runs", "rails"}
-    streams = relations.streams_of(entries) if wanted is None or wanted - from_manifests else []
+    streams = relations.streams_of(entries) if wanted is None or wanted - _FROM_MANIFESTS else []
     by_stream = _by_stream(streams)
     if wanted is None:
         wanted = frozenset([*VIEWS, *by_stream])
     _make_tables(connection, entries, streams, wanted)
-    used: list[str] = []
-    for view in sorted(wanted):
+    lists, made = Lists(), dict[str, str]()
+    for view in sorted(wanted & {*VIEWS, *by_stream}):  # other names are of the query's own, or mistakes
         if view in SCHEMAS:
-            files = relations.tables_of(entries, view)
-            rows = relations.derived(view, files)
+            made[view] = relations.derived(view, relations.tables_of(entries, view), lists)
         elif view == "events":
-            files = [file for file in streams if file.stored["role"] == "events"]
-            rows = relations.events(files)
+            made[view] = relations.events([f for f in streams if f.stored["role"] == "events"], lists)
         elif view == "power":
-            files = [file for file in streams if file.is_power]
-            rows = relations.power(files)
-        elif view in by_stream:
-            files = by_stream[view]
-            rows = relations.stream(view, files)
-        elif view in VIEWS:
-            files, rows = [], ""
+            made[view] = relations.power([f for f in streams if f.is_power], lists)
         else:
-            continue  # a common table expression, or a mistake that DuckDB names
+            made[view] = relations.stream(view, by_stream[view], lists) if view in by_stream else ""
+    for name, paths in lists.named.items():  # before the views: those are bound when they are made
+        connection.execute(f"SET VARIABLE {name} = ?::VARCHAR[]", [paths])
+    for view, rows in made.items():
         template = view if view in VIEWS else "stream"
         connection.execute(_text(template).replace("{name}", quote_name(view)).replace("{rows}", rows))
-        used += [file.path for file in files]
-    return used
+    return list(chain.from_iterable(lists.named.values()))
 
 
 def _by_stream(streams: list[File]) -> dict[str, list[File]]:

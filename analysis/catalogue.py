@@ -1,29 +1,38 @@
 """What an archive holds, from its manifests; kept in a cache that can always be made again.
 
-``<archive>/.catalogue.json`` holds the gist of each manifest with the size and modification time it was read at.
-Where the archive cannot be written there is no cache, and every manifest is read each time.
+``<archive>/.catalogue.json`` holds the gist of each manifest with the size and modification time it was read at: one
+line of JSON for each part of the manifests, so that what a query does not need is not parsed. Where the archive
+cannot be written there is no cache, and every manifest is read each time.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Collection, Mapping
 from contextlib import suppress
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from melt_stream.lock import is_locked
-from melt_stream.manifest import NAME, Stored, checked, replace
+from melt_stream.manifest import NAME, Manifest, Stored, checked, replace
 
-_CACHE = ".catalogue.json"
-_VERSION = 2
-_PARTS = ("streams", "tables")
-_STORED = ("columns", *(f.name for f in fields(Stored) if f.name != "columns"))
-_LEFT_OUT = ("recipe", "facts", "versions", "counts")
+__all__ = ["Entry", "catalogue", "entry_of", "gist", "overview", "seconds_of", "state_of"]
+
 Entry = dict[str, Any]
 """A manifest as a dictionary, without what no view shows, and with ``path``."""
+Stamps = dict[str, list[int]]
+"""Modification time, size and inode of each run's manifest, by folder."""
+_CACHE = ".catalogue.json"
+_VERSION = 3
+_LEFT_OUT = ("recipe", "facts", "versions", "counts")
+_KEPT = tuple(f.name for f in fields(Manifest) if f.name not in _LEFT_OUT)
+_ALWAYS = ("id", "state", "start_ns", "start_utc_ns")
+_STORED = ("columns", *(f.name for f in fields(Stored) if f.name != "columns"))
+_TABLES = "tables."
+_OVERVIEW = ("name", "stop_ns", "exit", "tags", "note")
 
 
 def overview(archive: Path) -> list[Entry]:
@@ -41,7 +50,7 @@ def overview(archive: Path) -> list[Entry]:
             "tags": entry["tags"],
             "note": entry["note"],
         }
-        for entry in catalogue(archive)
+        for entry in catalogue(archive, _OVERVIEW)
     ]
 
 
@@ -57,38 +66,44 @@ def state_of(entry: Entry) -> str:
     return str(entry["state"])
 
 
-def catalogue(archive: Path) -> list[Entry]:
-    """Return the entries of an archive's runs, oldest first; raises ``DataError`` for a damaged manifest."""
-    kept = _load(archive)
-    known: dict[str, Any] = {}
+def catalogue(archive: Path, parts: Collection[str] | None = None) -> list[Entry]:
+    """Return the entries of an archive's runs, oldest first; raises ``DataError`` for a damaged manifest.
+
+    Where not all is needed, ``parts`` names what is: keys of the manifest, and ``tables.<name>`` for one table each.
+    Who, when, where and in which state a run is, is always there.
+    """
+    stamps, cache = _stamps(archive), _load(archive)
+    if cache is not None and cache.stamps == stamps:
+        with suppress(*_DAMAGE):
+            return _placed(archive, cache.entries(parts))
+    entries = _renewed(archive, stamps, cache)
+    with suppress(OSError):  # a read-only archive, or a full disk: it goes without
+        replace(archive / _CACHE, _lines(stamps, list(entries.values())))
+    return _placed(archive, entries)
+
+
+def entry_of(folder: Path) -> Entry:
+    """Return the entry of one run; raises ``DataError`` for a damaged manifest."""
+    return {**gist(checked(folder / NAME)[1]), "path": str(folder)}
+
+
+def gist(manifest: Manifest) -> Entry:
+    """What the views show of a manifest."""
+    entry = {name: getattr(manifest, name) for name in _KEPT}
+    for part in ("streams", "tables"):
+        entry[part] = {key: vars(stored) for key, stored in entry[part].items()}
+    return entry
+
+
+def _stamps(archive: Path) -> Stamps:
+    found: Stamps = {}
     for folder in _folders(archive):
         try:
             seen = os.stat(f"{archive}/{folder}/{NAME}")  # noqa: PTH116 - a Path costs as much as the look itself
         except (FileNotFoundError, NotADirectoryError):
             continue
-        stamp = [seen.st_mtime_ns, seen.st_size]
-        before = kept.get(folder)
-        known[folder] = (
-            before if before and before[0] == stamp else [stamp, gist(_manifest(archive / folder))]
-        )
-    if known != kept:
-        _save(archive, known)
-    return [{**entry, "path": f"{archive}/{folder}"} for folder, (_, entry) in known.items()]
-
-
-def entry_of(folder: Path) -> Entry:
-    """Return the entry of one run; raises ``DataError`` for a damaged manifest."""
-    return {**gist(_manifest(folder)), "path": str(folder)}
-
-
-def gist(manifest: Entry) -> Entry:
-    """What the views show of a manifest, given as a dictionary."""
-    return {name: value for name, value in manifest.items() if name not in _LEFT_OUT}
-
-
-def _manifest(folder: Path) -> Entry:
-    """A checked manifest as the dictionary it is in the file."""
-    return checked(folder / NAME)[0]
+        found[folder] = [seen.st_mtime_ns, seen.st_size, seen.st_ino]
+    return found
 
 
 def _folders(archive: Path) -> list[str]:
@@ -98,35 +113,81 @@ def _folders(archive: Path) -> list[str]:
         return []
 
 
-def _load(archive: Path) -> dict[str, Any]:
+def _renewed(archive: Path, stamps: Stamps, cache: _Cache | None) -> dict[str, Entry]:
+    """Every entry: the cache's where the manifest is the same, else read now."""
+    same: dict[str, Entry] = {}
+    if cache is not None:
+        with suppress(*_DAMAGE):
+            before = cache.entries(None)
+            same = {folder: before[folder] for folder in stamps if cache.stamps.get(folder) == stamps[folder]}
+    return {folder: same.get(folder) or gist(checked(archive / folder / NAME)[1]) for folder in stamps}
+
+
+def _placed(archive: Path, entries: Mapping[str, Entry]) -> list[Entry]:
+    for folder, entry in entries.items():
+        entry["path"] = f"{archive}/{folder}"
+    return list(entries.values())
+
+
+_DAMAGE = (ValueError, KeyError, TypeError, IndexError, AttributeError)
+
+
+@dataclass
+class _Cache:
+    """A cache as it is in the file: its first line, and the others as they are."""
+
+    stamps: Stamps
+    columns: list[str]
+    """Thousands of runs have the same few column lists: each stands in the file once."""
+    lines: dict[str, bytes]
+    """For each part, the JSON list of what the runs have of it; null where a run lacks that table."""
+
+    def entries(self, parts: Collection[str] | None) -> dict[str, Entry]:
+        """Return the entries by folder, with these parts or all; raises one of ``_DAMAGE`` for what it cannot read."""
+        if parts is None:
+            parts = self.lines.keys()
+        entries: dict[str, Entry] = {folder: {"tables": {}} for folder in self.stamps}
+        for part in {*_ALWAYS, *parts} & self.lines.keys():
+            self._fill(entries, part, json.loads(self.lines[part]))
+        return entries
+
+    def _fill(self, entries: Mapping[str, Entry], part: str, values: list[Any]) -> None:
+        is_table, table = part.startswith(_TABLES), part.removeprefix(_TABLES)
+        for entry, value in zip(entries.values(), values, strict=True):
+            if part == "streams":
+                entry[part] = {key: self._stored(row) for key, row in value.items()}
+            elif not is_table:
+                entry[part] = value
+            elif value is not None:
+                entry["tables"][table] = self._stored(value)
+
+    def _stored(self, row: list[Any]) -> dict[str, Any]:
+        return dict(zip(_STORED, (self.columns[row[0]], *row[1:]), strict=True))
+
+
+def _load(archive: Path) -> _Cache | None:
     try:
-        said = json.loads((archive / _CACHE).read_bytes())
+        head, *lines = (archive / _CACHE).read_bytes().split(b"\n")
+        said = json.loads(head)
         if said["version"] != _VERSION:
-            return {}
-        for _, entry in said["runs"].values():
-            for part in _PARTS:
-                entry[part] = {
-                    key: dict(zip(_STORED, (said["columns"][row[0]], *row[1:]), strict=True))
-                    for key, row in entry[part].items()
-                }
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return {}
-    runs: dict[str, Any] = said["runs"]
-    return runs
+            return None
+        return _Cache(said["stamps"], said["columns"], dict(zip(said["parts"], lines, strict=True)))
+    except (OSError, *_DAMAGE):
+        return None
 
 
-def _save(archive: Path, runs: dict[str, Any]) -> None:
-    # Thousands of runs have the same few column lists: each stands in the file once.
+def _lines(stamps: Stamps, entries: list[Entry]) -> bytes:
     columns: dict[str, int] = {}
-    slim = {}
-    for name, (stamp, entry) in runs.items():
-        copy = dict(entry)
-        for part in _PARTS:
-            copy[part] = {
-                key: [columns.setdefault(stored["columns"], len(columns)), *(stored[n] for n in _STORED[1:])]
-                for key, stored in entry[part].items()
-            }
-        slim[name] = [stamp, copy]
-    said = {"version": _VERSION, "columns": list(columns), "runs": slim}
-    with suppress(OSError):  # a read-only archive, or a full disk: it goes without
-        replace(archive / _CACHE, json.dumps(said, separators=(",", ":")).encode())
+
+    def slim(stored: Mapping[str, Any] | None) -> list[Any] | None:
+        if stored is None:
+            return None
+        known = columns.setdefault(stored["columns"], len(columns))
+        return [known, *(stored[name] for name in _STORED[1:])]
+
+    parts = {name: [entry[name] for entry in entries] for name in _KEPT if name != "tables"}
+    parts["streams"] = [{key: slim(s) for key, s in streams.items()} for streams in parts["streams"]]
+    for table in sorted({table for entry in entries for table in entry["tables"]}):
+        parts[f"{_TABLES}{table}"] = [slim(entry["tables"].get(table)) for entry in entries]
+    head = {"version": _VERSION, "stamps": stamps, "columns": list(columns), "parts": list(parts)}
+    return "\n".join(json.dumps(line, separators=(",", ":")) for line in (head, *parts.values())).encode()

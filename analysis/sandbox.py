@@ -63,8 +63,9 @@ def inspect(query: str, parser: duckdb.DuckDBPyConnection) -> Named:
 
 def sealed(connection: duckdb.DuckDBPyConnection, files: Iterable[str]) -> None:
     """Let a connection read ``files`` and nothing else, for good."""
-    listed = ", ".join(quoted(file) for file in files)
-    connection.execute(f"SET allowed_paths = [{listed}]")
+    # Through a variable: as text in the SET, 1,000 paths took 18 ms to parse instead of 8.
+    connection.execute("SET VARIABLE allowed = ?::VARCHAR[]", [list(files)])
+    connection.execute("SET allowed_paths = getvariable('allowed')")
     connection.execute("SET enable_external_access = false")
     connection.execute("SET lock_configuration = true")
 
@@ -79,13 +80,9 @@ def opened() -> duckdb.DuckDBPyConnection:
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "temp_directory": "",
+        "enable_external_file_cache": False,  # no file is read twice: looking for it costs a tenth of 1,000 footers
     }
     return duckdb.connect(":memory:", config=settings)
-
-
-def quoted(text: str) -> str:
-    """A string as SQL."""
-    return "'" + text.replace("'", "''") + "'"
 
 
 def name(text: str) -> str:

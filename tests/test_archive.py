@@ -1,6 +1,8 @@
 """SQL over runs: the views, what they cost, and what a query from outside may not do."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import duckdb
@@ -379,11 +381,56 @@ def test_the_catalogue_is_a_cache_and_nothing_more(two, monkeypatch):
     assert entry["streams"] == {k: v.__dict__ for k, v in Run(Path(entry["path"])).manifest.streams.items()}
 
 
+def test_a_run_that_is_changed_added_or_removed_is_seen_by_the_next_query(tmp_path):
+    def runs() -> list[tuple[str, str]]:
+        said = [(row["run"], row["note"]) for row in ask(tmp_path, "SELECT run, note FROM runs ORDER BY run")]
+        rows = ask(tmp_path, "SELECT run, count(*) AS n FROM power GROUP BY run ORDER BY run")
+        assert [(row["run"], row["n"]) for row in rows] == [(run, 1600) for run, _ in said]
+        assert [(row["run"], row["note"]) for row in catalogue.overview(tmp_path)] == said
+        return said
+
+    first = pack(record(tmp_path).path)
+    assert runs() == [(first.id, "")]
+    second = pack(record(tmp_path).path)
+    assert runs() == [(first.id, ""), (second.id, "")]
+    first.note("one")
+    assert runs() == [(first.id, "one"), (second.id, "")]
+    first.note("two")  # as long as before
+    assert runs() == [(first.id, "two"), (second.id, "")]
+    shutil.rmtree(first.path)
+    assert runs() == [(second.id, "")]
+
+
+@pytest.mark.parametrize(("part", "damage"), [("streams", "[[7]]"), ("id", "["), ("tables.phases", "[]")])
+def test_a_damaged_part_of_the_cache_is_made_again(tmp_path, part, damage):
+    pack(record(tmp_path).path)
+    whole = catalogue.catalogue(tmp_path)
+    cache = tmp_path / ".catalogue.json"
+    head, *lines = cache.read_text().split("\n")
+    lines[json.loads(head)["parts"].index(part)] = damage
+    cache.write_text("\n".join([head, *lines]))
+    assert catalogue.catalogue(tmp_path) == whole
+
+
+def test_a_part_of_the_catalogue_is_what_all_of_it_says(two):
+    connect(two, "FROM power")  # packs what is not packed
+    for entry, whole in zip(
+        catalogue.catalogue(two, {"rails", "tables.phases"}), catalogue.catalogue(two), strict=True
+    ):
+        assert entry.pop("tables") == {"phases": whole["tables"]["phases"]}
+        assert "rails" in entry
+        assert "streams" not in entry
+        assert entry.items() <= whole.items()
+
+
 def test_files_with_the_same_columns_are_read_together(two):
     connect(two, "FROM power")  # packs what is not packed
     files = relations.streams_of(catalogue.catalogue(two))
     assert (
-        relations.stream("thermal", [f for f in files if f.key == "heat.thermal"]).count("read_parquet") == 1
+        relations.stream("thermal", [f for f in files if f.key == "heat.thermal"], relations.Lists()).count(
+            "read_parquet"
+        )
+        == 1
     )
 
 
