@@ -70,7 +70,7 @@ def catalogue(archive: Path, parts: Collection[str] | None = None) -> list[Entry
     """Return the entries of an archive's runs, oldest first; raises ``DataError`` for a damaged manifest.
 
     Where not all is needed, ``parts`` names what is: keys of the manifest, and ``tables.<name>`` for one table each.
-    Who, when, where and in which state a run is, is always there.
+    Who, when, where and in which state a run is, is always there; all is where the cache had to be renewed.
     """
     stamps, cache = _stamps(archive), _load(archive)
     if cache is not None and cache.stamps == stamps:
