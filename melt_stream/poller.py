@@ -56,6 +56,9 @@ class Poller(ABC):
         Raise ``Transient`` where there is none this time.
         """
 
+    def end(self) -> None:  # noqa: B027 - most have nothing to let go of
+        """Let go of what reads keep open; called where they are made, after the last one (which may be followed yet)."""
+
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
         """Return the rails and their streams; asked after the first good read, and when a row names another rail."""
         return [(self.stream, self.rail)] if self.rail else []
@@ -96,6 +99,7 @@ class Poller(ABC):
                 due, missed = grid.after(out.now(), jitter=False)
                 await trio.sleep(max(0, due - out.now()) / 1e9)
         finally:
+            self.end()
             hand.close()
 
 
@@ -157,6 +161,12 @@ class _Loop:
         self._going.release()
 
     def run(self) -> None:
+        try:
+            self._poll()
+        finally:
+            self.poller.end()
+
+    def _poll(self) -> None:
         grid, missed, wait = Grid(self.now(), self.poller.hz), 0, 0.0
         while not self._going.acquire(timeout=wait):
             self.reading_since = self.now()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import os
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -11,13 +10,12 @@ from dataclasses import KW_ONLY, dataclass, field
 from melt_stream.collector import Health
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.poller import Poller, Rows
+from melt_stream.reading import Reader, Text, Unreadable, mounts
 
 __all__ = ["FileSensor", "Files", "Find", "Rows", "Unreadable", "finder", "read_files"]
 
 Find = Callable[[str], list[str]]
 """``find("sys/class/hwmon/hwmon*/name")`` returns the paths below the root that match, sorted, without the root."""
-LARGEST_FILE = 1 << 20
-"""Bytes; a file that goes on beyond is not a sensor's."""
 
 
 class Constant(str):
@@ -26,18 +24,10 @@ class Constant(str):
     __slots__ = ()
 
 
-@dataclass(frozen=True)
-class Unreadable:
-    """Why a file could not be read."""
-
-    path: str
-    reason: str
-
-
 class Files(Mapping[str, str]):
     """The texts of a sensor's files by key, stripped; asking for one that could not be read raises ``Transient``."""
 
-    def __init__(self, texts: Mapping[str, str | Unreadable]) -> None:
+    def __init__(self, texts: Mapping[str, Text]) -> None:
         self._texts = texts
 
     def __getitem__(self, key: str) -> str:
@@ -86,11 +76,11 @@ class FileSensor(Poller):
     first: Files | None = field(default=None, init=False, repr=False, compare=False)
     """The files of the first good read, for ``rails``."""
     _paths: Mapping[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
-    _varying: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
-    """The paths to read each time: all but the constants that were read."""
+    _reader: Reader | None = field(default=None, init=False, repr=False, compare=False)
+    """Reads what is to be read each time: all but the constants that were read."""
     _constants: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     _unread: bool = field(default=True, init=False, repr=False, compare=False)
-    """Whether a constant is still among those to read."""
+    """Whether a constant may be among those to read."""
 
     @abstractmethod
     def files(self, find: Find) -> Mapping[str, str]:
@@ -104,10 +94,10 @@ class FileSensor(Poller):
         """Return what the texts mean: a row, or several, each of ``stream`` unless it comes as (stream, row)."""
 
     def read(self) -> Rows:
-        if not self._paths:
-            self._paths, self._constants = self._found(), {}
-            self._varying, self._unread = dict(self._paths), True
-        files = self._files()
+        if self._reader is None:
+            self._paths, self._constants, self._unread = self._found(), {}, True
+            self._reader = Reader(self.root, self._paths, mounts())
+        files = self._files(self._reader)
         rows = self.parse(files)
         if not isinstance(rows, dict):
             rows = list(rows)
@@ -115,23 +105,28 @@ class FileSensor(Poller):
             self.first = files
         return rows
 
-    def _files(self) -> Files:
-        texts = _read_all(self.root, self._varying)
-        if texts and not any(isinstance(text, str) for text in texts.values()):
-            self._paths = {}
+    def end(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
+
+    def _files(self, reader: Reader) -> Files:
+        texts = reader.read()
+        if texts and Unreadable in (kinds := set(map(type, texts.values()))) and len(kinds) == 1:
+            reader.close()
+            self._reader = None
             raise self._lost(next(text for text in texts.values() if isinstance(text, Unreadable)))
-        files = Files({**self._constants, **texts})
+        files = Files({**self._constants, **texts} if self._constants else texts)
         if self._unread:
-            self._settle(texts)
+            self._settle(reader, texts)
         return files
 
-    def _settle(self, texts: Mapping[str, str | Unreadable]) -> None:
+    def _settle(self, reader: Reader, texts: Mapping[str, Text]) -> None:
         """Keep the constants that were read, so that they are not read again."""
-        for key, text in texts.items():
-            if isinstance(self._paths[key], Constant) and isinstance(text, str):
-                self._constants[key] = text
-                del self._varying[key]
-        self._unread = any(isinstance(path, Constant) for path in self._varying.values())
+        constants = {key for key in texts if isinstance(self._paths[key], Constant)}
+        read = {key: text for key in constants if isinstance(text := texts[key], str)}
+        self._constants.update(read)
+        reader.drop(read)
+        self._unread = len(read) < len(constants)
 
     def check(self) -> Health:
         """Say whether its files are there and can be read, for ``melt-stream doctor``."""
@@ -167,30 +162,7 @@ def finder(root: str) -> Find:
 
 def read_files(root: str, paths: Mapping[str, str]) -> Files:
     """Read local files; those that cannot be read are ``Unreadable``."""
-    return Files(_read_all(root, paths))
-
-
-def _read_all(root: str, paths: Mapping[str, str]) -> dict[str, str | Unreadable]:
-    return {key: _read(root, path) for key, path in paths.items()}
-
-
-def _read(root: str, path: str) -> str | Unreadable:
-    # Opened anew each time: an open descriptor goes on reading a file that is no longer there.
-    # os.open and os.read: 7 us a file of sysfs, where open() took 10 and Path.read_text 19.
-    full = f"{root}/{path}"
-    try:
-        fd = os.open(full, os.O_RDONLY | os.O_CLOEXEC)
-        try:
-            text = os.read(fd, 65536)
-            while more := os.read(fd, 65536):  # /proc may stop before a line that does not fit
-                text += more
-                if len(text) > LARGEST_FILE:
-                    return Unreadable(full, f"longer than {LARGEST_FILE} bytes")
-        finally:
-            os.close(fd)
-    except OSError as exc:
-        return Unreadable(full, exc.strerror or str(exc))
-    return text.decode(errors="replace")
+    return Files(Reader(root, paths).read())
 
 
 def _cure(why: Unreadable) -> str:

@@ -227,6 +227,7 @@ async def test_a_hung_read_hangs_neither_the_run_nor_its_end():
     def long_enough(keep: Keep) -> bool:
         return (
             hung.is_set()
+            and bool(keep.rows("beat.power"))
             and keep.rows("beat.power")[-1]["tick"] > keep.rows("it.power")[-1]["tick"] + S // 10
         )
 

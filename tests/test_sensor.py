@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from melt_stream.errors import DeviceError, Transient
-from melt_stream.sensor import LARGEST_FILE, Files, FileSensor, Find, Rows, Unreadable, finder, read_files
+from melt_stream.reading import LARGEST_FILE
+from melt_stream.sensor import Files, FileSensor, Find, Rows, Unreadable, finder, read_files
 from melt_stream.stream import Stream
 from melt_stream.testing import FakeTree, observe
 from melt_stream.units import A, V
@@ -105,7 +106,7 @@ def test_permission_denied_names_the_cure(monkeypatch: pytest.MonkeyPatch, tree:
     def denied(*_: object) -> int:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr("melt_stream.sensor.os.open", denied)
+    monkeypatch.setattr("melt_stream.reading.os.open", denied)
     assert "sudo chmod a+r" in Battery(root=str(tree.root)).check().cure
     with pytest.raises(DeviceError, match="Permission denied; try: sudo chmod") as caught:
         Battery(root=str(tree.root)).read()
