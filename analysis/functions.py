@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from duckdb.func import FunctionNullHandling, PythonUDFType
 
+from melt_stream.analysis.between import energies
 from melt_stream.analysis.catalogue import Entry
 from melt_stream.analysis.clocks import Maps, fit
 from melt_stream.analysis.integrate import Pieces, RailData, pieces
@@ -123,21 +124,18 @@ class _RailEnergy:
 
     def between(self, start_ns: Array, stop_ns: Array) -> Array:
         """Return J measured in each interval; NaN where nothing was."""
-        edges, back = np.unique(np.concatenate([start_ns, stop_ns]), return_inverse=True)
-        joules, seconds = np.zeros(len(edges)), np.zeros(len(edges))
+        joules, known = np.zeros(len(start_ns)), np.zeros(len(start_ns), bool)
         for made in self._pieces:
-            found = self._sweep(made, edges + self._start_ns)
-            joules[1:] += np.cumsum(found[0])
-            seconds[1:] += np.cumsum(found[1])
-        first, last = back[: len(start_ns)], back[len(start_ns) :]
-        measured = seconds[last] > seconds[first]
-        return np.where(measured, joules[last] - joules[first], np.nan)
+            if not self._maps.of(self._clock, made.epoch).placed:
+                continue
+            found = energies(made, start_ns, stop_ns, partial(self._positions, made))
+            known |= ~np.isnan(found)
+            joules += np.nan_to_num(found)
+        return np.where(known, joules, np.nan)
 
-    def _sweep(self, made: Pieces, host_ns: Array) -> tuple[Array, Array]:
-        ticks = self._maps.to_ticks(self._clock, made.epoch, host_ns, made.tick0)
-        if ticks is None:
-            return np.zeros(len(host_ns) - 1), np.zeros(len(host_ns) - 1)
-        return made.sweep(ticks * made.sub)[:2]
+    def _positions(self, made: Pieces, ns: Array) -> Array:
+        placed = self._maps.of(self._clock, made.epoch)
+        return placed.to_ticks(ns + self._start_ns, made.tick0) * made.sub
 
 
 def _rail(entry: Entry, name: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""A rail's samples as pieces of power, by kind; and running integrals over them.
+"""A rail's samples as pieces of power, by kind.
 
 * ``gauge``: power is linear between samples.
 * ``mean``: a sample holds over its window. Windows that overlap (a moving average) or nearly touch meet half-way, so
@@ -16,14 +16,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from melt_stream.analysis.counting import increments
-from melt_stream.analysis.kernels import fixed, prefix, sweep
+from melt_stream.analysis.kernels import fixed, sweep
 from melt_stream.errors import DataError
 from melt_stream.units import A, C, J, Unit, V, W
 
@@ -32,8 +32,6 @@ SLACK = 3.0
 """Steps of up to so many periods are no gap."""
 CLOSE = 0.5
 """Windows that miss or overlap each other by up to this part of one are taken to touch."""
-BLOCK = 1 << 18
-"""Samples whose running energy is found at a time."""
 
 
 @dataclass
@@ -93,15 +91,6 @@ class Pieces:
         """Return the positions (float64) of ticks (int64)."""
         return (ticks - self.tick0).astype(np.float64) * self.sub
 
-    def between(self, start: float, stop: float) -> Pieces:
-        """Return the pieces that have something between two positions."""
-        first = int(np.searchsorted(self.right, math.floor(start) + self.base, "right"))
-        last = int(np.searchsorted(self.left, math.ceil(stop) + self.base, "left"))
-        cut = slice(first, max(first, last))
-        return replace(
-            self, left=self.left[cut], right=self.right[cut], p0=self.p0[cut], p1=self.p1[cut], rate=self.rate[cut]
-        )  # fmt: skip
-
     def misplaced(self, edges: Array) -> Array:
         """Return the variance (J^2) of where in a late piece its energy was used, at edges in positions."""
         at = edges + self.base
@@ -149,23 +138,6 @@ def pieces(rail: RailData, gaps: pa.Table | None = None) -> list[Pieces]:
     return found
 
 
-def running(rail: RailData, gaps: pa.Table | None) -> tuple[Array, Array]:
-    """Return the running energy (J, float64) and covered time (ns of the rail's own clock, int64) at each sample."""
-    joules, covered = np.zeros(len(rail.tick)), np.zeros(len(rail.tick), np.int64)
-    e0, c0 = 0.0, 0
-    for made, (_, rows) in zip(pieces(rail, gaps), _filled(rail), strict=True):
-        tick, energy, length = rail.tick[rows], joules[rows], covered[rows]
-        for first in range(0, len(tick), BLOCK):  # in one go it takes 100 bytes a sample
-            block = slice(first, first + BLOCK + 1)
-            edges = made.positions(np.asarray(tick[block]))
-            e, c, *_ = made.between(edges[0], edges[-1]).sweep(edges)
-            high, low = prefix(fixed(e, np.float64))
-            energy[block] = e0 + (high + low)
-            length[block] = c0 + np.rint(np.cumsum(np.concatenate([[0.0], c])) * 1e9).astype(np.int64)
-            e0, c0 = float(energy[block][-1]), int(length[block][-1])
-    return joules, covered
-
-
 def watts(rail: RailData, rows: slice) -> Array:
     """Return power in W (float64). Raises ``DataError`` where there is neither watts nor volts and amps."""
     if "watts" in rail.values:
@@ -209,10 +181,6 @@ def silent(rail: RailData) -> list[tuple[int, int, int, float]]:
             for k in np.flatnonzero(np.diff(ticks) > SLACK * period)
         ]
     return found
-
-
-def _filled(rail: RailData) -> list[tuple[int, slice]]:
-    return [(epoch, rows) for epoch, rows in rail.epochs() if rows.stop > rows.start]
 
 
 def _scaled(rail: RailData, column: str, base: Unit, rows: slice) -> Array:

@@ -21,6 +21,8 @@ Array = np.ndarray[Any, Any]
 kernel = njit(cache=True, nogil=True, error_model="numpy")
 FAR = 2.0**62
 """Positions beyond are as good as infinite."""
+LANES = 16
+"""Pieces that :func:`between` looks at together: two of the widest registers."""
 
 
 def fixed(values: Any, kind: type) -> Array:
@@ -101,6 +103,103 @@ def _sweep(  # noqa: PLR0917 - arrays in, arrays out
             e, c, v = e + e_b, c + w, v + _rate(rate, i) * w
             i += y <= b
         energy[k], covered[k], variance[k], ends[k], after[k], before[k] = e, c, v, i - first, p_a, p_b
+
+
+@kernel
+def between(
+    left: Array,
+    right: Array,
+    p0: Array,
+    p1: Array,
+    limit: float,
+    base: int,
+    start: Array,
+    stop: Array,
+    energy: Array,
+    covered: Array,
+) -> bool:
+    """Fill in the energy of each interval, NaN where nothing is measured, and the length covered, where wanted (an
+    empty array: not). Stop at the first that does not rise, overlaps the one before, or is beyond ``FAR``; tell
+    whether there was none: ``-FAR <= start[k] <= stop[k] <= start[k + 1] <= FAR``.
+
+    What :func:`sweep` finds, and no more: pieces are summed ``LANES`` at a time, and one by one where one of them
+    measured nothing. 10 M samples, 1 M tokens: 18 ms instead of 26 ms with AVX-512, no gain with AVX2 or SSE2. It is
+    all in one function because LLVM vectorizes ``_lanes`` only there.
+    """
+    n, i = len(left), _first_after(right, base, start[0]) if len(start) > 0 else 0
+    last = -FAR
+    for k in range(len(start)):
+        a, b = start[k], stop[k]
+        if not last <= a <= b <= FAR:
+            return False
+        last = b
+        before, inside = math.floor(a) + base, math.floor(b) + base
+        while i < n and right[i] <= before:
+            i += 1
+        e, c, first = 0.0, 0.0, i
+        if i < n:
+            x, length, longest = float(left[i] - base), 0, right[i] - left[i]
+            lo, hi = max(x, a), min(float(right[i] - base), b)
+            if hi > lo:
+                c = hi - lo
+                e = (p0[i] + (p1[i] - p0[i]) / float(longest) * (0.5 * (lo + hi) - x)) * c
+            if right[i] <= inside:
+                i += 1
+                s = 0.0
+                while i + LANES <= n and right[i] <= inside:
+                    found = _lanes(left, right, p0, p1, inside, i)
+                    s, length, longest = s + found[0], length + found[1], max(longest, found[2])
+                    i += found[3]
+                while i < n and right[i] <= inside:
+                    w = right[i] - left[i]
+                    s, length, longest = s + (p0[i] + p1[i]) * float(w), length + w, max(longest, w)
+                    i += 1
+                e += 0.5 * s
+                if i < n and left[i] - base < b:
+                    w, x = right[i] - left[i], b - float(left[i] - base)
+                    e += (p0[i] + (p1[i] - p0[i]) / float(w) * (0.5 * x)) * x
+                    c, longest = c + x, max(longest, w)
+            c += float(length)
+            if float(longest) > limit or e - e != 0.0:  # NaN or infinite
+                e, c = _one_by_one(left, right, p0, p1, limit, base, first, a, b)
+        energy[k] = e if c > 0.0 else np.nan
+        if len(covered) > 0:
+            covered[k] = c
+    return True
+
+
+@njit(cache=True, nogil=True, error_model="numpy", fastmath={"reassoc"})
+def _lanes(
+    left: Array, right: Array, p0: Array, p1: Array, inside: int, i: int
+) -> tuple[float, int, int, int]:
+    """Of the next pieces up to ``inside``: twice their energy, their length, the longest one's, and how many.
+
+    Sums may be taken in any order (``reassoc``) and so side by side; NaN and infinity stay what they are.
+    """
+    energy, length, longest, count = 0.0, 0, 0, 0
+    first = np.uint64(i)  # an index that cannot be negative
+    for lane in range(LANES):
+        j = first + np.uint64(lane)
+        ends = right[j] <= inside
+        w = right[j] - left[j] if ends else 0
+        e = (p0[j] + p1[j]) * float(w)
+        energy += e if ends else 0.0
+        longest = max(longest, w)
+        length += w
+        count += 1 if ends else 0
+    return energy, length, longest, count
+
+
+@kernel
+def _one_by_one(
+    left: Array, right: Array, p0: Array, p1: Array, limit: float, base: int, first: int, a: float, b: float
+) -> tuple[float, float]:
+    """Energy and length of what was measured between ``a`` and ``b``; ``first`` is the first piece to end after ``a``."""
+    energy, length, i = 0.0, 0.0, first
+    while i < len(left) and left[i] - base < b:
+        e, c, _, _ = _part(float(left[i] - base), float(right[i] - base), p0[i], p1[i], limit, a, b)
+        energy, length, i = energy + e, length + c, i + 1
+    return energy, length
 
 
 @kernel

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from melt_stream.analysis.integrate import RailData, running
+from melt_stream.analysis.between import running
+from melt_stream.analysis.integrate import RailData
 from melt_stream.analysis.spill import Part, Spilled
 
 

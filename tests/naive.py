@@ -31,6 +31,17 @@ def sweep(
     return found
 
 
+def between(
+    left: Any, right: Any, p0: Any, p1: Any, limit: float, base: int, start: Any, stop: Any
+) -> list[tuple[float, float]]:
+    """For each interval: energy, or NaN where nothing is covered, and covered length."""
+    found = []
+    for a, b in zip(start, stop, strict=True):
+        energy, covered, *_ = sweep(left, right, p0, p1, limit, [], base, [a, b])[0]
+        found.append((energy if covered > 0 else math.nan, covered))
+    return found
+
+
 def energy(left: Any, right: Any, p0: Any, p1: Any, limit: float, base: int, a: float, b: float) -> float:
     """Energy from a to b; negative where b is before a."""
     if b < a:

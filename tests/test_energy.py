@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt_stream.analysis.account import Candidate, choose
-from melt_stream.analysis.integrate import pieces, running
+from melt_stream.analysis.between import running
+from melt_stream.analysis.integrate import pieces
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.internal import GAPS
 from tests import naive

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from melt_stream.analysis.kernels import extremes, fixed, prefix, sweep
+from melt_stream.analysis.kernels import FAR, LANES, between, extremes, fixed, prefix, sweep
 from tests import naive
 
 pytestmark = pytest.mark.filterwarnings(
@@ -20,10 +20,10 @@ watts = st.floats(-50, 50) | st.sampled_from([math.nan, math.inf, 0.0])
 
 
 @st.composite
-def pieces(draw, *, gauge=None):
+def pieces(draw, *, gauge=None, most=12):
     """Pieces that never overlap, some empty, some apart, some not numbers."""
     linked = draw(st.booleans()) if gauge is None else gauge
-    steps = draw(st.lists(st.integers(0, 40), min_size=1, max_size=12))
+    steps = draw(st.lists(st.integers(0, 40), min_size=1, max_size=most))
     at = BASE + np.cumsum([0, *steps])
     if linked:
         power = draw(st.lists(watts, min_size=len(at), max_size=len(at)))
@@ -96,6 +96,69 @@ def test_sweep_of_nothing_is_nothing():
         none, none, fixed([], float), fixed([], float), math.inf, fixed([], float), 0, fixed([0, 1.0], float)
     )
     assert [float(x[0]) for x in found] == [0, 0, 0, 0, 0, 0]
+
+
+def between_of(kernel, limit, base, start, stop):
+    energy, covered = np.zeros((2, len(start)))
+    none = np.zeros(0)
+    assert between(*kernel, limit, base, fixed(start, float), fixed(stop, float), energy, covered)
+    again = np.zeros(len(start))
+    assert between(*kernel, limit, base, fixed(start, float), fixed(stop, float), again, none)
+    assert np.array_equal(energy, again, equal_nan=True)
+    return energy, covered
+
+
+def _close(found, wanted):
+    return found == pytest.approx(wanted, abs=1e-9, nan_ok=True)
+
+
+@settings(deadline=None)
+@given(pieces(most=4 * LANES), edges, st.integers(0, 1), st.sampled_from([5.0, 39.0, math.inf]))
+def test_between_agrees_with_its_twin(made, cut, skip, limit):
+    """Intervals that touch (``skip`` 0), or with pauses between them."""
+    start, stop = cut[: -1 : skip + 1], cut[1 :: skip + 1]
+    start = start[: len(stop)]
+    energy, covered = between_of(as_kernel(*made), limit, BASE, start, stop)
+    wanted = naive.between(*made, limit, BASE, start, stop)
+    assert all(_close(e, w[0]) for e, w in zip(energy, wanted, strict=True))
+    assert all(_close(c, w[1]) for c, w in zip(covered, wanted, strict=True))
+
+
+@settings(deadline=None)
+@given(st.integers(1, 6 * LANES), st.integers(0, 6 * LANES), st.sampled_from([None, math.nan, math.inf]))
+def test_between_finds_the_one_piece_that_measured_nothing_in_any_lane(count, where, bad):
+    at = np.arange(6 * LANES + 1) * 10 + BASE
+    power = np.linspace(1.0, 2.0, len(at))
+    if bad is None:
+        at[where:] += 100  # a gap
+    else:
+        power[where] = bad
+    made = at[:-1], at[1:], power[:-1], power[1:]
+    cut = [-5.0, count * 5.0 + 3, count * 10.0 + 3, 1e6]
+    energy, covered = between_of(as_kernel(*made), 30.0, BASE, cut[:-1], cut[1:])
+    wanted = naive.between(*made, 30.0, BASE, cut[:-1], cut[1:])
+    assert energy == pytest.approx([w[0] for w in wanted], nan_ok=True)
+    assert covered == pytest.approx([w[1] for w in wanted])
+
+
+@pytest.mark.parametrize(
+    ("start", "stop"),
+    [([2.0], [1.0]), ([0.0, 1.0], [2.0, 3.0]), ([math.nan], [1.0]), ([0.0], [math.inf]), ([-2 * FAR], [0.0])],
+)
+def test_between_says_where_intervals_do_not_rise(start, stop):
+    at, power = np.arange(5) * 10, np.ones(5)
+    energy, none = np.zeros(len(start)), np.zeros(0)
+    kernel = as_kernel(at[:-1], at[1:], power[:-1], power[1:])
+    assert not between(*kernel, 30.0, 0, fixed(start, float), fixed(stop, float), energy, none)
+
+
+def test_between_keeps_the_digits_of_a_token_after_a_megajoule():
+    at = np.arange(0, 4_000_000, 1_000_000, dtype=np.int64)
+    power = np.array([1e12, 1e12, 0.1, 0.1])
+    kernel = as_kernel(at[:-1], at[1:], power[:-1], power[1:])
+    assert between_of(kernel, math.inf, 0, [0.0, 2e6], [2e6, 3e6])[0][1] == pytest.approx(
+        0.1 * 1e6, rel=1e-15
+    )
 
 
 @settings(deadline=None)
