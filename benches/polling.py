@@ -1,14 +1,15 @@
 """How late a poller of three small files reads, and its share of a core, beside a loop that only reads and sleeps.
 
 What the engine, the journal and the readings of the host's clocks need when nothing is polled is measured in the same
-rounds, and taken off where a figure says "alone".
+rounds, and taken off where a figure says "alone". A battery's files are stood in for by three on the disk, which are
+opened for each read, and by three of the loopback device's in /sys, whose descriptors are kept.
 """
 
 from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from melt_stream.units import A, V
 RATES = (10, 100, 1000)
 TREE = {"status": "Discharging\n", "voltage_now": "11412000\n", "current_now": "1187000\n"}
 FOLDER = "sys/class/power_supply/BAT0"
+LOOPBACK = [f"sys/class/net/lo/{name}" for name in ("mtu", "ifindex", "operstate")]
 
 
 @dataclass
@@ -46,17 +48,37 @@ class Battery(FileSensor):
         }
 
 
+@dataclass
+class Loopback(FileSensor):
+    """Three files of the kernel's that every Linux host has, as a battery's."""
+
+    stream = Battery.stream
+
+    def files(self, find: Find) -> Mapping[str, str]:
+        return {Path(path).name: path for name in LOOPBACK for path in find(name)}
+
+    def parse(self, files: Files) -> Row:
+        return {
+            "volts": files.number("mtu", 1e-6),
+            "amps": files.number("ifindex", 1e-6),
+            "status": files["operstate"],
+        }
+
+
 def run(effort: Effort) -> Iterator[Figure]:
     """Every rate, several times in turn."""
     lateness: dict[int, list[Any]] = {hz: [] for hz in RATES}
     shares: dict[int, list[float]] = {hz: [] for hz in RATES}
     missed: dict[int, list[float]] = {hz: [] for hz in RATES}
-    engine, plain = [], []
+    engine, plain, kernel, plain_kernel = [], [], [], []
     with scratch() as root:
         tree(root)
         for _ in range(effort.pick(3, 1)):
             engine.append(watched(root / "runs", {}, effort.pick(4, 1))[1])
-            plain.append(loop(root, 100, effort.pick(4, 1)))
+            plain.append(loop([str(root / FOLDER / name) for name in TREE], 100, effort.pick(4, 1)))
+            plain_kernel.append(loop([f"/{path}" for path in LOOPBACK], 100, effort.pick(4, 1)))
+            loopback = Loopback(hz=100, jitter=False)
+            kernel.append(watched(root / "runs", {"battery": loopback}, effort.pick(4, 1))[1])
             for hz in RATES:
                 battery = Battery(root=str(root), hz=hz, jitter=False)
                 recorded, share = watched(root / "runs", {"battery": battery}, effort.pick(4, 1))
@@ -77,6 +99,16 @@ def run(effort: Effort) -> Iterator[Figure]:
     yield Figure("100 Hz: share of a core, the poller and its rows alone", alone, "%", at_most(2.0))
     yield Figure("100 Hz: a loop that reads and sleeps, share of a core", plain, "%")
     yield Figure("100 Hz: the poller and its rows alone / the loop", ratios(alone, plain), "x")
+    of_kernel = [share - nothing for share, nothing in zip(kernel, engine, strict=True)]
+    yield Figure(
+        "100 Hz, files of /sys: share of a core, the poller and its rows alone", of_kernel, "%", at_most(2.0)
+    )
+    yield Figure("100 Hz, files of /sys: a loop that opens, reads and sleeps", plain_kernel, "%")
+    yield Figure(
+        "100 Hz, files of /sys: the poller and its rows alone / the loop",
+        ratios(of_kernel, plain_kernel),
+        "x",
+    )
 
 
 def lateness_of(recorded: Run, hz: int) -> tuple[Any, float]:
@@ -88,9 +120,8 @@ def lateness_of(recorded: Run, hz: int) -> tuple[Any, float]:
     return since - slots / hz, 100.0 * (1.0 - len(slots) / (slots[-1] + 1))
 
 
-def loop(root: Path, hz: int, seconds: float) -> float:
-    """What cannot be beaten in Python: the share of a core of reading three files and sleeping, no more."""
-    paths = [str(root / FOLDER / name) for name in TREE]
+def loop(paths: Sequence[str], hz: int, seconds: float) -> float:
+    """The share of a core of opening and reading three files and sleeping, no more."""
     cpu, wall = time.process_time(), time.perf_counter()
     for slot in range(1, round(seconds * hz) + 1):
         for path in paths:

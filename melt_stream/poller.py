@@ -95,7 +95,7 @@ class Poller(ABC):
         grid, missed = Grid(out.now(), self.hz), 0
         try:
             while True:
-                hand.take(_sample(self, out.now, missed))
+                hand.take(_sample(self, out.now, missed, out.now()))
                 due, missed = grid.after(out.now(), jitter=False)
                 await trio.sleep(max(0, due - out.now()) / 1e9)
         finally:
@@ -128,8 +128,7 @@ class Sample(NamedTuple):
     """Slots that passed unread before it."""
 
 
-def _sample(poller: Poller, now: Now, missed: int) -> Sample:
-    before = now()
+def _sample(poller: Poller, now: Now, missed: int, before: int) -> Sample:
     rows: list[Row | tuple[Stream, Row]] | Transient
     try:
         got = poller.read()
@@ -167,14 +166,15 @@ class _Loop:
             self.poller.end()
 
     def _poll(self) -> None:
-        grid, missed, wait = Grid(self.now(), self.poller.hz), 0, 0.0
-        while not self._going.acquire(timeout=wait):
-            self.reading_since = self.now()
-            sample = _sample(self.poller, self.now, missed)
+        poller, now, ended = self.poller, self.now, self._going.acquire
+        grid, missed, wait = Grid(now(), poller.hz), 0, 0.0
+        while not ended(timeout=wait):
+            self.reading_since = before = now()
+            sample = _sample(poller, now, missed, before)
             self.reading_since = None
             self.done.append(sample)
-            due, missed = grid.after(sample.after, jitter=self.jitter)
-            wait = max(0.0, (due - self.now()) / 1e9)
+            due, missed = grid.after(sample[1], jitter=self.jitter)
+            wait = max(0.0, (due - now()) / 1e9)
 
 
 class _Hand:
@@ -182,7 +182,8 @@ class _Hand:
 
     def __init__(self, poller: Poller, out: Outlet) -> None:
         self.poller, self.out = poller, out
-        self.streams: dict[Stream, Stream] = {}
+        self.streams: dict[int, tuple[Stream, Stream]] = {}
+        """As declared and as stored; by identity, since the hash of all columns takes 2 us a row."""
         self.good: int | None = None
         self.failed: list[Sample] = []
         self.declared: set[tuple[str, str]] = set()
@@ -267,7 +268,7 @@ class _Hand:
     def gap(self, stop: int, reason: str, lost: int | None, spared: Collection[str] = ()) -> None:
         """Say that the streams, but for those called as ``spared``, have a hole since the last good read."""
         start = stop if self.good is None else self.good
-        for stream in self.streams.values():
+        for stream in dict.fromkeys(stored for _, stored in self.streams.values()):
             if (
                 stream.clock == HOST and stream.name not in spared
             ):  # nobody knows the ticks of another clock at that time
@@ -275,6 +276,6 @@ class _Hand:
 
     def stored(self, stream: Stream) -> Stream:
         """Return the stream with ``t_u``, and its period where that is the poller's."""
-        if (known := self.streams.get(stream)) is None:
-            known = self.streams[stream] = stream.as_polled(1e9 / self.poller.hz)
-        return known
+        if (known := self.streams.get(id(stream))) is None:
+            known = self.streams[id(stream)] = stream, stream.as_polled(1e9 / self.poller.hz)
+        return known[1]
