@@ -37,6 +37,12 @@ class Stored:
     """First and last ``t_ns``, since the run's start; None where there are no rows."""
     stop_ns: int | None = None
 
+    def __post_init__(self) -> None:
+        if not isinstance(self.file, str) or not isinstance(self.columns, str):
+            raise TypeError(
+                f"expected a file's name and columns as text, got {self.file!r} and {self.columns!r}"
+            )
+
 
 @dataclass
 class Manifest:

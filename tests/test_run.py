@@ -96,6 +96,12 @@ def test_a_manifest_survives_a_round_trip_and_refuses_the_future(tmp_path):
     path.write_text("{")
     with pytest.raises(DataError, match=r"manifest\.json: expected a melt_stream manifest"):
         Run(run.path)
+    stored = {"file": "a.parquet", "rows": 1, "columns": [["tick", "BIGINT", "ns"]]}
+    path.write_text(json.dumps(said | {"streams": {"a.b": stored}}))
+    with pytest.raises(
+        DataError, match=r"expected a file's name and columns as text, got 'a.parquet' and \[\["
+    ):
+        Run(run.path)
 
 
 def test_find_takes_an_id_a_unique_prefix_a_path_or_last(tmp_path):
