@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from melt_stream.analysis.report.series import SILENCE, Floats, Ints, Series, slopes, thin
 from melt_stream.analysis.summary import Summary, summarise
+from melt_stream.internal import READINGS
 from melt_stream.manifest import Manifest
 from melt_stream.run import Run
 from melt_stream.units import Unit, W
@@ -21,6 +22,7 @@ LINES = 16
 """Series drawn in one panel at most."""
 NOT_DRAWN = frozenset({"tick", "epoch", "t", "t_ns", "t_u", "joules", "covered_ns"})
 
+KEY = "run.readings"
 IN_POWER = frozenset({"watts", "energy", "charge"})
 """Columns of a power stream that its rails' lines show already."""
 
@@ -53,6 +55,8 @@ class Material:
     tables: dict[str, pa.Table]
     """The derived tables by name."""
     rails: list[dict[str, Any]]
+    readings: pa.Table
+    """Clock readings, as they were recorded."""
 
 
 DERIVED = ("requests", "phases", "tokens", "gaps", "clocks", "oracles", "factors")
@@ -68,7 +72,8 @@ def gather(run: Run) -> Material:
     measured_by = {rail["sensor_of"] for rail in rails}
     streams = [g for key in keys for g in _groups(run, key, key in measured_by)]
     end_s = _end(tables, [*power.values(), *(g.series for g in streams)])
-    return Material(run.id, run.manifest, summarise(run), end_s, power, streams, tables, rails)
+    readings = run.table(KEY) if KEY in run.keys() else READINGS.schema.empty_table()  # noqa: SIM118
+    return Material(run.id, run.manifest, summarise(run), end_s, power, streams, tables, rails, readings)
 
 
 def _end(tables: Mapping[str, pa.Table], groups: Sequence[Sequence[Series]]) -> float:
