@@ -167,12 +167,12 @@ JITTERS: dict[str, Callable[[Random, int], Array]] = {
 """Delays beyond the least one, s."""
 
 
-def readings(worlds: Sequence[World]) -> pa.Table:
+def readings(worlds: Sequence[World], rho_ppm: float = RHO_PPM) -> pa.Table:
     """The round trips of these runs as the stream ``run.readings`` has them, a clock for each run: ``c0``, ``c1``..."""
     return pa.concat_tables(
         table(
             f"c{k}", w.tick, np.floor(w.sent * S), np.ceil(w.back * S), w.resolution, kind="round_trip",
-            rho_ppm=RHO_PPM,
+            rho_ppm=rho_ppm,
         )
         for k, w in enumerate(worlds)
     )  # fmt: skip
@@ -191,5 +191,5 @@ def table(
         "not_after": after.astype(np.int64), "kind": pa.array([kind] * n), "tick_ns": np.ones(n),
         "rho_ppm": np.full(n, rho_ppm), "same_rate": np.zeros(n, bool),
     }  # fmt: skip
-    names = READINGS.schema.names
-    return pa.table([pa.array(columns[name]) for name in names], READINGS.schema)
+    arrays = [columns.get(field.name, pa.nulls(n, field.type)) for field in READINGS.schema]
+    return pa.table([pa.array(array) for array in arrays], READINGS.schema)

@@ -22,7 +22,7 @@ ASKED = 40
 BATCH = 200
 ROUNDING_NS = 2.0
 """A map's host times are whole, and so are the ticks that are asked for."""
-OURS = "ours"
+OURS, LINE = "ours", "ours with rho = 0, a line"
 
 
 def run(effort: Effort) -> Iterator[Figure]:
@@ -50,26 +50,28 @@ class Tally:
 
 def two_way(count: int) -> Iterator[Figure]:
     """Ours and its peers on the same runs, as many of each link."""
-    tallies = {(name, link): Tally() for name in (OURS, *TWO_WAY) for link in LINKS}
+    names = (OURS, LINE, *TWO_WAY)
+    tallies = {(name, link): Tally() for name in names for link in LINKS}
     runs = [(seed, link) for seed in range(-(-count // len(LINKS))) for link in LINKS][:count]
     for first in range(0, len(runs), BATCH):
         worlds = [draw(*one) for one in runs[first : first + BATCH]]
-        maps = fit(readings(worlds))
+        maps, lines = fit(readings(worlds)), fit(readings(worlds, rho_ppm=0.0))
         for k, world in enumerate(worlds):
             t = _moments(world, first + k)
             ticks = np.floor(world.shown(t) * S).astype(np.int64)
             tallies[OURS, world.link].add(*_ours(maps, f"c{k}", t, ticks))
+            tallies[LINE, world.link].add(*_ours(lines, f"c{k}", t, ticks))
             sent, back = world.sent * S, world.back * S
             for name, peer in TWO_WAY.items():
                 placed, bound = peer(world.tick + world.resolution / 2, sent, back, ticks)
                 bound = bound + world.resolution / 2
                 tallies[name, world.link].add(t * S - placed, -bound, bound)
-    for name in (OURS, *TWO_WAY):
+    for name in names:
         left = sum(tallies[name, link].left for link in LINKS)
         what = f"{name}: of {len(runs):,} runs, those whose truth left the bound"
         yield Figure(what, [float(left)], "", at_most(0) if name == OURS else None)
     for link in LINKS:
-        for name in (OURS, *TWO_WAY):
+        for name in names:
             yield Figure(f"{link}, {name}: error", _spread(tallies[name, link].error), "s")
             yield Figure(f"{link}, {name}: bound", _spread(tallies[name, link].width), "s")
 
@@ -134,7 +136,9 @@ def speed(effort: Effort) -> Iterator[Figure]:
     for name in ("both ways", "one way"):
         yield Figure(f"{n:,} readings, {name}: fit", walls(times[name]), "s", at_most(0.1))
     yield Figure(f"{n:,} readings: np.polyfit", walls(times["np.polyfit"]), "s")
-    yield Figure("np.polyfit / ours, both ways", ratios(walls(times["np.polyfit"]), walls(times["both ways"])), "x")
+    yield Figure(
+        "np.polyfit / ours, both ways", ratios(walls(times["np.polyfit"]), walls(times["both ways"])), "x"
+    )
 
 
 def _moments(world: World, seed: int) -> Array:
