@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from melt_stream.analysis.account import Candidate, choose
-from melt_stream.analysis.clocks import Maps, fit
+from melt_stream.analysis.clocks import Maps, fit, said
 from melt_stream.analysis.energy import Attribution, attribute
 from melt_stream.analysis.integrate import RailData, silent
 from melt_stream.analysis.meter import Meter
@@ -221,8 +221,22 @@ def _gap_rows(run: str, start_ns: int, maps: Maps, gaps: pa.Table, rails: Sequen
                     "instance": instance, "stream": f"{stream}/{rail.facts.get('name')}", "start_ns": ends[0],
                     "stop_ns": ends[1], "lost_rows": None, "reason": f"silent: {periods:.1f} periods without a sample",
                 })  # fmt: skip
+    found += _steps(start_ns, maps, rails)
     names = [f.name for f in SCHEMAS["gaps"]]
     return build("gaps", {n: [run if n == "run" else g[n] for g in found] for n in names}, len(found))
+
+
+def _steps(start_ns: int, maps: Maps, rails: Sequence[RailData]) -> list[Row]:
+    """Where a clock that power was measured on was set, or strayed: times in between are known no better."""
+    clocks = {rail.clock: str(rail.facts.get("sensor_of")).partition(".") for rail in rails}
+    return [
+        {
+            "instance": instance, "stream": stream, "start_ns": step.host_before - start_ns,
+            "stop_ns": step.host_after - start_ns, "lost_rows": None, "reason": said(step),
+        }
+        for step in maps.steps()
+        for instance, _, stream in [clocks.get(step.clock, step.clock.partition("."))]
+    ]  # fmt: skip
 
 
 def _time(maps: Maps, clock: str | None, epoch: int | None, tick: int | None, start_ns: int) -> int | None:

@@ -133,7 +133,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             RUN,
             _field("clock", TEXT, "stored name"),
             _field("epoch", I64, "counts its restarts"),
-            _field("segment", I64, "piece of the map"),
+            _field("segment", I64, "piece of the map: a new one where the clock was set, or strayed"),
             *INTERVAL,
             _field("tick0", I64, "the clock showed tick0 at offset_ns", "1"),
             _field("offset_ns", I64, "time since the run's start at which it showed tick0; null: cannot be placed", "ns"),
@@ -147,6 +147,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("readings", I64, "number of readings used"),
             _field("kind", TEXT, "identity, exact, two_way, one_way, one_sided or none"),
             _field("residual_ns", I64, "by how much the readings contradict the map; the bound is widened by it", "ns"),
+            _field("resolution_ns", F64, "width of its tick, as declared or as found in the readings", "ns"),
+            _field("against", TEXT, "the clock that it was read against; bounds add up along the chain"),
         ]
     ),
     "factors": pa.schema(
