@@ -530,10 +530,29 @@ class TestClocks:
             segment | {"segment": 0},
             segment | {"segment": 1, "offset_ns": 10, "start_ns": 250, "stop_ns": 900},
         ]
-        at, low, high = left_for_truth(rows, readings, 1000)
+        at, low, high = left_for_truth(rows, readings, readings, rows, 1000)
         np.testing.assert_allclose(at * 1e9, [100, 310, 310])
         np.testing.assert_allclose(low * 1e9, [np.nan, -20, np.nan])
         np.testing.assert_allclose(high * 1e9, [50, np.nan, 4010])
+
+    def test_limits_on_another_clock_are_placed_by_that_clocks_map(self) -> None:
+        facts = {"tick": 0, "epoch_of": 0, "kind": "round_trip"}
+        board = {
+            **facts,
+            "clock_of": "m.board",
+            "count": 0,
+            "not_before": 0,
+            "not_after": 9,
+            "tick_ns": 1000.0,
+            "resolution": 1,
+        }
+        meter = {**facts, "clock_of": "m.c", "count": 500, "not_before": 40, "not_after": 60, "tick_ns": 1.0, "resolution": 0,
+                 "against": "m.board", "against_epoch": 0}  # fmt: skip
+        readings = pa.Table.from_pylist([board, meter], READINGS.schema)
+        line = {"epoch": 0, "segment": 0, "tick0": 0, "drift_ppm": 0.0, "start_ns": 0, "stop_ns": 10**6}
+        rows = [line | {"clock": "m.board", "offset_ns": 2_000}, line | {"clock": "m.c", "offset_ns": 51_500}]
+        at, low, high = left_for_truth(rows[1:], readings.slice(1), readings, rows, 1000)
+        np.testing.assert_allclose([at[0] * 1e9, low[0] * 1e9, high[0] * 1e9], [52_000, -10_000, 10_000])
 
     def test_of_many_readings_the_tightest_are_drawn(self) -> None:
         n, rng = 20_000, np.random.default_rng(1)
@@ -548,7 +567,10 @@ class TestClocks:
         row = {"clock": "m.c", "kind": "two_way", "epoch": 0, "segment": 0, "tick0": 0, "offset_ns": 0, "bound_ns": 1000,
                "drift_ppm": 0.0, "drift_bound_ppm": 1.0, "start_ns": 0, "stop_ns": n * MS}  # fmt: skip
         clocks = pa.Table.from_pylist([row], SCHEMAS["clocks"])
-        ((panel, note),) = residuals(pa.table(data, READINGS.schema), clocks, 0, n / 1e3)
+        readings = pa.table(
+            {f.name: data.get(f.name, pa.nulls(n, f.type)) for f in READINGS.schema}, READINGS.schema
+        )
+        ((panel, note),) = residuals(readings, clocks, 0, n / 1e3)
         assert "20,000 readings, 1,200 drawn" in note
         drawn_at = _array(panel.figure["data"][1]["x"])[::3]
         assert len(drawn_at) == 1200

@@ -9,23 +9,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from melt_stream.analysis.report.figures import Figure, Panel, array, layout_of, literal, rectangles
-from melt_stream.analysis.report.series import Floats
+from melt_stream.analysis.report.figures import Figure, Panel, array, layout_of, rectangles
+from melt_stream.analysis.report.series import Floats, Ints
 from melt_stream.analysis.wording import count, measured, seconds
 
 CLOCKS = 8
 """Clocks that are drawn, the devices' before the host's own."""
 DRAWN = 1200
 """Readings of one kind drawn at most; of more, the one that says most in each stretch of time."""
+Rows = Sequence[Mapping[str, Any]]
 DRAWN_KINDS = ("two_way", "one_way", "one_sided")
-CLOSE = 8.0
+CLOSE = 4.0
 """The axis shows up to so many bounds: one reply that took seconds must not flatten all others."""
 
 
 def residuals(readings: pa.Table, clocks: pa.Table, start_ns: int, end_s: float) -> list[tuple[Panel, str]]:
     """A panel and a note for each clock that has both readings and a map; times count from ``start_ns``."""
     segments: dict[str, list[dict[str, Any]]] = {}
-    for row in clocks.to_pylist():
+    every = clocks.to_pylist()
+    for row in every:
         if row["kind"] in DRAWN_KINDS and row["offset_ns"] is not None:
             segments.setdefault(row["clock"], []).append(row)
     names = sorted(segments, key=lambda name: (name.startswith("host."), name))[:CLOCKS]
@@ -33,15 +35,14 @@ def residuals(readings: pa.Table, clocks: pa.Table, start_ns: int, end_s: float)
     for name in names:
         mine = readings.filter(pc.equal(readings["clock_of"], name))
         if len(mine):
-            panel, drawn = _panel(name, segments[name], mine, start_ns, end_s)
+            left = left_for_truth(segments[name], mine, readings, every, start_ns)
+            panel, drawn = _panel(name, segments[name], left, end_s)
             found.append((panel, _note(segments[name], len(mine), drawn)))
     return found
 
 
-def _panel(
-    name: str, rows: Sequence[Mapping[str, Any]], readings: pa.Table, start_ns: int, end_s: float
-) -> tuple[Panel, int]:
-    at, low, high = left_for_truth(rows, readings, start_ns)
+def _panel(name: str, rows: Rows, left: tuple[Floats, Floats, Floats], end_s: float) -> tuple[Panel, int]:
+    at, low, high = left
     boxes = [
         (max(row["start_ns"] / 1e9, 0.0), min(row["stop_ns"] / 1e9, end_s), -row["bound_ns"] / 1e9, row["bound_ns"] / 1e9)
         for row in rows if row["bound_ns"] is not None
@@ -59,42 +60,76 @@ def _panel(
     layout = layout_of(end_s)
     layout["showlegend"] = True
     layout["yaxis"] = {
-        "title": {"text": "truth \N{MINUS SIGN} map"}, "ticksuffix": "s", "exponentformat": "SI", "gridcolor": "--grid",
+        "title": {"text": "truth \N{MINUS SIGN} map"}, "tickformat": "~s", "ticksuffix": "s", "gridcolor": "--grid",
         "zerolinecolor": "--axis", "range": _range(boxes, low, high),
     }  # fmt: skip
     describe = (
         f"What each reading of the clock {name} leaves for the truth, in seconds from its map, over time."
     )
-    title = f"Clock {literal(name)}"
-    return Panel(f"clock-{name}", title, describe, {"data": data, "layout": layout}, 210), drawn
+    return Panel(f"clock-{name}", f"Clock {name}", describe, {"data": data, "layout": layout}, 210), drawn
 
 
 def left_for_truth(
-    rows: Sequence[Mapping[str, Any]], readings: pa.Table, start_ns: int
+    rows: Rows, mine: pa.Table, readings: pa.Table, clocks: Rows, start_ns: int
 ) -> tuple[Floats, Floats, Floats]:
-    """Return where the map has each reading, and between what the truth lies, all in s; NaN for an open end.
+    """Return where the map of ``rows`` has each of a clock's readings, and between what the truth lies, all in s; NaN
+    for an open end. ``readings`` and ``clocks`` are all of the run's: limits may be on another clock.
 
     The clock showed [tick, tick + resolution) within [not_before, not_after]: it showed ``tick`` not after
     ``not_after``, and not before ``not_before`` less the resolution.
     """
-    epoch, tick_ns = (
-        np.nan_to_num(readings[c].to_numpy().astype(np.float64)) for c in ("epoch_of", "tick_ns")
+    tick_ns = _floats(mine["tick_ns"])
+    host = _placed(rows, mine, "epoch_of", _ints(mine["count"]), tick_ns)
+    width = _floats(mine["resolution"]) * tick_ns
+    if len(np.unique(width)) == 1:  # as declared, or, where the readings show that it is wider, as found
+        width = np.maximum(width, max((row.get("resolution_ns") or 0.0 for row in rows), default=0.0))
+    before, after = (
+        np.where(_open(mine[end]), np.nan, _on_host(_ints(mine[end]), mine, readings, clocks, start_ns))
+        for end in ("not_before", "not_after")
     )
-    tick = readings["count"].to_numpy().astype(np.int64)
-    width = np.nan_to_num(readings["resolution"].to_numpy().astype(np.float64)) * tick_ns
-    host = np.full(len(tick), np.nan)
-    for row in sorted(rows, key=lambda r: (r["epoch"], r["segment"])):
-        placed = row["offset_ns"] + (tick - row["tick0"]) * tick_ns * (1 + row["drift_ppm"] * 1e-6)
-        # a later segment takes over from where it starts; the first one answers for all before it
-        host = np.where(
-            (epoch == row["epoch"]) & (np.isnan(host) | (placed >= row["start_ns"])), placed, host
-        )
-    ends = [
-        readings[c].cast(pa.int64()).to_numpy(zero_copy_only=False).astype(np.float64)
-        for c in ("not_before", "not_after")
-    ]
-    before, after = (end - start_ns for end in ends)
     return host / 1e9, (before - width - host) / 1e9, (after - host) / 1e9
+
+
+def _placed(rows: Rows, readings: pa.Table, epochs: str, tick: Ints, tick_ns: Floats | float) -> Floats:
+    """Where the segments of a map have these ticks, ns since the run's start; NaN where there is none."""
+    epoch, host = _ints(readings[epochs]), np.full(len(tick), np.nan)
+    tick_ns = np.broadcast_to(tick_ns, len(tick))
+    order = np.argsort(epoch, kind="stable")
+    in_order = epoch[order]
+    for row in sorted(rows, key=lambda r: (r["epoch"], r["segment"])):
+        mine = order[slice(*np.searchsorted(in_order, [row["epoch"], row["epoch"] + 1]))]
+        rate = tick_ns[mine] * (1 + row["drift_ppm"] * 1e-6)
+        placed = row["offset_ns"] + (tick[mine] - row["tick0"]) * rate
+        # a later segment takes over from where it starts; the first one answers for all before it
+        host[mine] = np.where(np.isnan(host[mine]) | (placed >= row["start_ns"]), placed, host[mine])
+    return host
+
+
+def _on_host(limits: Ints, mine: pa.Table, readings: pa.Table, clocks: Rows, start_ns: int) -> Floats:
+    """Limits as host ns since the run's start."""
+    other = mine["against"][0].as_py() if "against" in mine.column_names else None
+    if other in (None, "host"):
+        return (limits - start_ns).astype(np.float64)
+    of_other = readings.filter(pc.equal(readings["clock_of"], other))
+    rows = [row for row in clocks if row["clock"] == other and row["offset_ns"] is not None]
+    if not len(of_other):
+        return np.full(len(limits), np.nan)
+    return _placed(rows, mine, "against_epoch", limits, of_other["tick_ns"][0].as_py())
+
+
+def _floats(column: pa.ChunkedArray) -> Floats:
+    values: Floats = np.nan_to_num(column.to_numpy().astype(np.float64))
+    return values
+
+
+def _ints(column: pa.ChunkedArray) -> Ints:
+    """0 where there is none; a time since 1970 in ns needs all of its bits until another one is taken off it."""
+    values: Ints = pc.fill_null(column.cast(pa.int64()), 0).to_numpy()
+    return values
+
+
+def _open(column: pa.ChunkedArray) -> Any:
+    return column.is_null().to_numpy()
 
 
 def _traces(at: Floats, low: Floats, high: Floats) -> Iterator[tuple[Figure, int]]:
@@ -151,7 +186,7 @@ def _range(boxes: Sequence[tuple[float, ...]], low: Floats, high: Floats) -> lis
     return [-most, most]
 
 
-def _note(rows: Sequence[Mapping[str, Any]], readings: int, drawn: int) -> str:
+def _note(rows: Rows, readings: int, drawn: int) -> str:
     """What the ``clocks`` view says of it, in a sentence; of a clock with many epochs or segments, how many."""
     said = [
         f"{count(readings, 'reading')}, {drawn:,} drawn" if drawn < readings else count(readings, "reading")
