@@ -54,12 +54,14 @@ def derive(
     rails: Sequence[RailData],
     oracles: Sequence[pa.Table] = (),
     account: Mapping[str, str] | None = None,
+    markers: pa.Table | None = None,
 ) -> dict[str, pa.Table]:
     """Return every derived table of a run from ``start_ns`` to ``stop_ns`` (host ns).
 
     ``events`` and ``oracles`` are raw streams with their schemas' metadata; ``account`` names a device's total as
-    ``sensor/rail``. Raises ``ConfigError`` where that rail does not exist and ``DataError`` where a rail's columns
-    hold neither power nor energy; nothing else that a recording may lack stops it.
+    ``sensor/rail``; ``markers`` is their table, and what they say of clocks is among the ``readings``. Raises
+    ``ConfigError`` where that rail does not exist and ``DataError`` where a rail's columns hold neither power nor energy;
+    nothing else that a recording may lack stops it.
     """
     epochs = [(rail.clock, epoch) for rail in rails for epoch, _ in rail.epochs()]
     maps = fit(_with_starts(readings, events), [*epochs, *needed(events)])
@@ -86,6 +88,7 @@ def derive(
         "tokens": _joined("tokens", [token_rows(run, d, log) for d in devices]),
         "factors": _factors(run, devices),
         "gaps": _gap_rows(run, start_ns, maps, gaps, rails),
+        "markers": markers if markers is not None else SCHEMAS["markers"].empty_table(),
         "oracles": oracle_rows(run, oracles, request_table),
     }
 

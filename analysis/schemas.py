@@ -179,6 +179,28 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("reason", TEXT, "as declared, or silent: a step of more than three periods"),
         ]
     ),
+    "markers": pa.schema(
+        [
+            RUN,
+            _field("instance", TEXT, "workload that played it"),
+            _field("play", I64, "counts its plays from 0"),
+            *PLACE[:3],
+            _field("clock", TEXT, "the rail's clock"),
+            _field("epoch", I64, "of the rail's clock"),
+            _field("verdict", TEXT, "agrees, early or late (with the clock's readings), alone (none), or not found"),
+            _field("played_ns", I64, "centre of the code as it was played, since the run's start", "ns"),
+            _field("seen_ns", I64, "centre of the rail's answer, by its clock's readings, since the run's start", "ns"),
+            _field("lag_ns", I64, "seen_ns - played_ns; null where nothing ties the rail's clock to the host's", "ns"),
+            _field("lag_lo_ns", I64, "least lag within the clock's bound and 4 u; null where there is none", "ns"),
+            _field("lag_hi_ns", I64, "most lag within the clock's bound and 4 u; null where there is none", "ns"),
+            _field("u_ns", I64, "standard uncertainty of finding it", "ns"),
+            _field("rise_ns", I64, "how long power took to rise: given or fitted", "ns"),
+            _field("step_w", F64, "power on less power off", "W"),
+            _field("snr_db", F64, "step^2 over the residuals' variance, of one sample", "dB"),
+            _field("confidence", F64, "its correlation over the next best"),
+            _field("used", FLAG, "it became a reading (kind cause) of the rail's clock"),
+        ]
+    ),
     "oracles": pa.schema(
         [
             RUN, REQUEST,
