@@ -14,6 +14,8 @@ from melt_stream.analysis.kernels import fixed, slopes
 Array = np.ndarray[Any, Any]
 USUAL_NS = (15_625_000, 10_000_000, 4_000_000, 1_000_000, 1_000_000_000)
 """Steps of operating systems' clocks: Windows, jiffies of 100 and of 250 Hz, ms, s."""
+STEERED = 500e-6
+"""How far such a clock's rate may be set off (relative): as NTP's ``adjtime`` and the declared rho of a slewed clock."""
 ENOUGH = 5
 """Different ticks from which on a grid is none by chance."""
 
@@ -117,24 +119,33 @@ def with_resolution(seen: Seen) -> Seen:
 
 
 def grid_of(seen: Seen) -> int:
-    """The step, in ticks, of the grid that the ticks lie on; 0 where they lie on none that chance would not make.
+    """The step, in ticks, of the grid that the ticks lie on; 0 where they lie on none, or only since they were read so.
 
     Their greatest common divisor; or a usual clock's step, to which each clock of the sort only comes close: Windows'
-    is steered by changing it by some ppm, so that neighbours' distances are looked at.
+    is steered by changing it by some ppm, so that neighbours' distances are looked at. Readings that were taken
+    regularly, so that their host times lie on that grid as well, tell nothing.
     """
-    distances = np.diff(np.unique(seen.tick))
+    distances = np.diff(np.unique(seen.tick)).astype(np.float64)
     if len(distances) < ENOUGH - 1:
         return 0
-    exact = int(np.gcd.reduce(distances))
-    if exact > 1:
-        return exact
-    for step_ns in USUAL_NS:
-        step = step_ns / seen.tick_ns
-        off = np.abs(distances - np.rint(distances / step) * step)
-        if (
-            step > 1
-            and (off <= np.maximum(0.01 * step, 200e-6 * distances)).all()
-            and np.median(off) < 0.1 * step
-        ):
+    exact = int(np.gcd.reduce(distances.astype(np.int64)))
+    for step in (*(ns / seen.tick_ns for ns in USUAL_NS), float(exact)):  # Windows' stamps are whole 100 ns
+        if step > 1 and _on_grid(distances, step) and not _regular(seen, step * seen.tick_ns):
             return round(step)
     return 0
+
+
+def _off(distances: Array, step: float) -> Array:
+    return np.asarray(np.abs(distances - np.rint(distances / step) * step))
+
+
+def _on_grid(distances: Array, step: float) -> bool:
+    off = _off(distances, step)
+    near = (off <= np.maximum(0.01 * step, STEERED * distances)) & (distances > step / 2)
+    return bool(near.all() and np.median(off) < 0.1 * step)
+
+
+def _regular(seen: Seen, step_ns: float) -> bool:
+    """Tell whether host times lie near that grid: were they anywhere, half would be a quarter of a step off."""
+    ends = [np.where(np.isnan(a), b, a) for a, b in ((seen.before, seen.after), (seen.after, seen.before))]
+    return bool(np.median(_off(np.diff((ends[0] + ends[1]) / 2), step_ns)) < 0.15 * step_ns)

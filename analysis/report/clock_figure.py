@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from melt_stream.analysis.clock_latency import latency_drift
 from melt_stream.analysis.report.figures import Figure, Panel, array, layout_of, rectangles
 from melt_stream.analysis.report.series import Floats, Ints
 from melt_stream.analysis.wording import count, measured, seconds
@@ -37,7 +38,7 @@ def residuals(readings: pa.Table, clocks: pa.Table, start_ns: int, end_s: float)
         if len(mine):
             left = left_for_truth(segments[name], mine, readings, every, start_ns)
             panel, drawn = _panel(name, segments[name], left, end_s)
-            found.append((panel, _note(segments[name], len(mine), drawn)))
+            found.append((panel, _note(segments[name], mine, drawn)))
     return found
 
 
@@ -186,8 +187,9 @@ def _range(boxes: Sequence[tuple[float, ...]], low: Floats, high: Floats) -> lis
     return [-most, most]
 
 
-def _note(rows: Rows, readings: int, drawn: int) -> str:
+def _note(rows: Rows, mine: pa.Table, drawn: int) -> str:
     """What the ``clocks`` view says of it, in a sentence; of a clock with many epochs or segments, how many."""
+    readings = len(mine)
     said = [
         f"{count(readings, 'reading')}, {drawn:,} drawn" if drawn < readings else count(readings, "reading")
     ]
@@ -196,6 +198,9 @@ def _note(rows: Rows, readings: int, drawn: int) -> str:
     else:
         (row,) = rows
         said.append(f"drift {measured(row['drift_ppm'], row['drift_bound_ppm'])} ppm")
+        if (estimate := latency_drift(mine)) is not None:
+            ppm = measured(estimate[0] * 1e6, estimate[1] * 1e6)
+            said.append(f"commands and answers, each with a latency of its own, tell {ppm} ppm (95 %)")
         if row["bound_ns"] is not None:
             said.append(f"bound ± {seconds(row['bound_ns'] / 1e9)}")
         if row["latency_ns"] is not None:
