@@ -61,8 +61,8 @@ def segments(seen: Seen, assumed: Assumed) -> tuple[Seen, tuple[Segment, ...]]:
         if len(again := _parts(coarse, assumed)) < len(parts):
             seen, parts = coarse, again
     if len(parts) > max(4, len(seen) // 4):
-        parts = [seen]
-    return seen, tuple(segment(part, assumed) for part in parts)
+        parts = [(seen, assumed)]
+    return seen, tuple(segment(*part) for part in parts)
 
 
 def fits(seen: Seen, assumed: Assumed) -> bool:
@@ -74,37 +74,46 @@ def fits(seen: Seen, assumed: Assumed) -> bool:
     return max(low - assumed.rho, least) <= min(high + assumed.rho, most) + 1e-13
 
 
-def _parts(seen: Seen, assumed: Assumed) -> list[Seen]:
+def _parts(seen: Seen, assumed: Assumed) -> list[tuple[Seen, Assumed]]:
     """Cut readings, which are in order of ticks, where they need a new segment."""
     if fits(seen, assumed):
-        return [seen]
+        return [(seen, assumed)]
     seen = seen.by_host()
     back = set_back(seen.tick, seen.width, seen.before, seen.after)
-    found: list[Seen] = []
+    found = []
     for start, stop in zip([0, *back], [*back, len(seen)], strict=True):
         found += _cut(seen.take(slice(start, stop)).by_tick(), assumed)
     return found
 
 
-def _cut(seen: Seen, assumed: Assumed) -> list[Seen]:
+def _cut(seen: Seen, assumed: Assumed) -> list[tuple[Seen, Assumed]]:
     """Cut readings, which are in order of ticks, into as few segments as there can be.
 
     Each takes what fits; going backwards from the next one's end tells how early the next one may have begun. Few
     readings that fit both belong to neither: the step was before, among or after them. Many mean that the rate strays
-    slowly: both share them.
+    slowly, and by more than is assumed: both share them, and both are taken to stray as much as would join them.
     """
     limits = seen.lines
     starts = _starts(limits, len(seen), assumed)
-    found, start = [], 0
+    found, start, rho = [], 0, assumed.rho
     for k, cut in enumerate(starts[1:], 1):
         stop = starts[k + 1] if k + 1 < len(starts) else len(seen)
-        early = _earliest(limits.part(start, stop), start, assumed)
-        both = cut - early
-        few = both <= min(8, (cut - start) // 4)
-        next_start = cut if few else cut - both // 2
-        found.append(seen.take(slice(start, max(early if few else next_start, start + 1))))
-        start = next_start
-    return [*found, seen.take(slice(start, len(seen)))]
+        both = limits.part(start, stop)
+        shared = cut - _earliest(both, start, assumed)
+        step = shared <= min(8, (cut - start) // 4)
+        end, begin = (cut - shared, cut) if step else (cut - shared // 2, cut - shared // 2)
+        joined = assumed.rho if step else _needed(both, assumed)
+        found.append((seen.take(slice(start, max(end, start + 1))), replace(assumed, rho=max(rho, joined))))
+        start, rho = begin, joined
+    return [*found, (seen.take(slice(start, len(seen))), replace(assumed, rho=rho))]
+
+
+def _needed(limits: Lines, assumed: Assumed) -> float:
+    """The least rho with which one segment takes all limits."""
+    low, high, _ = limits.drifts(math.inf, -math.inf, math.inf)
+    least, most = assumed.range
+    needed = max((low - high) / 2, low - most, least - high)
+    return max(needed, assumed.rho) if math.isfinite(needed) else assumed.rho
 
 
 def _starts(limits: Lines, count: int, assumed: Assumed) -> list[int]:
@@ -179,11 +188,11 @@ def _drifts(seen: Seen, assumed: Assumed, two_way: bool) -> tuple[float, float]:
 
 def _limits(x: Array, error: Array, drift: float, half: float, rho: float, scale: float) -> Limits:
     """Limits against the line of this drift, without those that others make needless; ``scale``: ns of host a ns."""
-    x, error, slope = fixed(x, np.float64), fixed(error, np.float64), (rho + half) * scale
+    x, error, slope = fixed(x, np.float64), fixed(error, np.float64), rho + half
     kept = tightest(x, error, drift - slope, drift + slope)
     at, off = x[kept] * scale, error[kept] - drift * x[kept]
     corners = hull(fixed(at, np.float64), fixed(off, np.float64))
-    return Limits(at, off, rho, half, (at[corners], off[corners]))
+    return Limits(at, off, rho / scale, half / scale, (at[corners], off[corners]))
 
 
 def _contradiction(upper: Limits, lower: Limits) -> float:

@@ -350,18 +350,16 @@ def tightest(at: Array, error: Array, falls: float, rises: float) -> Array:
 @kernel
 def set_back(tick: Array, width: Array, before: Array, after: Array) -> Array:
     """Indices of the readings, in order of host time, that prove that the clock was set back since an earlier one
-    (or since the last such index): all of ``before`` came after that one's ``after``, and it shows less.
-
-    NaN is an open end.
+    (or since the last such index): they were taken after that one's ``after``, and show less. NaN is an open end.
     """
     n, found, count = len(tick), np.empty(len(tick), np.int64), 0
     order = np.argsort(after)  # NaN last
-    since, k, highest, any_seen = 0, 0, tick[0] if n else 0, False
+    since, k, any_seen, highest = 0, 0, False, 0
     for i in range(n):
         if np.isnan(before[i]):
             continue
-        while k < n and after[order[k]] <= before[i]:
-            if order[k] >= since and order[k] != i:
+        while k < n and after[order[k]] < before[i]:
+            if order[k] >= since:
                 highest = max(highest, tick[order[k]]) if any_seen else tick[order[k]]
                 any_seen = True
             k += 1
