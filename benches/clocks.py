@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from benches.clock_markers import markers
 from benches.clock_peers import TWO_WAY, arrivals_line
 from benches.clock_worlds import JITTERS, LINKS, MARGIN, S, World, arrivals, draw, readings, stepped, table
 from benches.figures import Figure, at_least, at_most
@@ -26,10 +27,11 @@ OURS, LINE = "ours", "ours with rho = 0, a line"
 
 
 def run(effort: Effort) -> Iterator[Figure]:
-    """Coverage, error and width of two-way maps; steps; one-way drift; and the time that a fit takes."""
+    """Coverage, error and width of two-way maps; steps; one-way drift; markers; and the time that a fit takes."""
     yield from two_way(effort.pick(10_000, 150))
     yield from steps(effort.pick(1_000, 20))
     yield from one_way(effort.pick(500, 10))
+    yield from markers(effort)
     yield from speed(effort)
 
 
