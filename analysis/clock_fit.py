@@ -110,7 +110,7 @@ def _cut(seen: Seen, assumed: Assumed) -> list[tuple[Seen, Assumed]]:
 
 def _needed(limits: Lines, assumed: Assumed) -> float:
     """The least rho with which one segment takes all limits."""
-    low, high, _ = limits.drifts(math.inf, -math.inf, math.inf)
+    low, high = limits.range()
     least, most = assumed.range
     needed = max((low - high) / 2, low - most, least - high)
     return max(needed, assumed.rho) if math.isfinite(needed) else assumed.rho

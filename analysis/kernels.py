@@ -277,7 +277,7 @@ def _steepest(kept: Array, count: int, hx: Array, hy: Array, x: float, y: float)
             lo = mid + 1
         else:
             hi = mid
-    return (y - hy[kept[lo]]) / (x - hx[kept[lo]])
+    return float((y - hy[kept[lo]]) / (x - hx[kept[lo]]))
 
 
 @kernel
@@ -297,7 +297,7 @@ def slopes(
 
     A lower limit after an upper one bounds it from below, one before it from above: each new limit looks for the
     tangent to the hull of the others (O'Rourke, CACM 24(9), 1981), unless it is on the good side of the last one,
-    as nearly all are (1 M readings: 30 ms instead of 90). The two slopes may cross by twice ``stray``, by which the
+    as nearly all are (1 M readings: 60 ms instead of 90). The two slopes may cross by twice ``stray``, by which the
     slope may vary: it ends, with the index of the limit at hand in ``ux`` or ``lx``, where even so none of
     [least, most] is left; with (-1, -1) where all were looked at.
     """

@@ -11,9 +11,13 @@ from scipy.optimize import linprog
 
 from melt_stream.analysis.clock_map import Limits
 from melt_stream.analysis.clocks import fit, said
+from melt_stream.analysis.derive import derive
 from melt_stream.analysis.kernels import hull, set_back, slopes, tightest
-from melt_stream.internal import READINGS
+from melt_stream.clock import Clock, Reading
+from melt_stream.internal import GAPS, READINGS
+from melt_stream.outlet import Hub
 from tests import naive
+from tests.made_run import rail
 
 S = 1_000_000_000
 MINUTE = np.arange(0, 60 * S, S // 10)
@@ -328,3 +332,41 @@ def test_peaks_are_where_limits_are_furthest_out():
     limits = Limits(at[kept], error[kept], 1e-4, 3e-4)
     fine = np.linspace(at[kept][0], at[kept][-1], 100_001)
     assert limits.lowest(fine).max() <= limits.lowest(limits.peaks()).max() + 1e-6
+
+
+def test_many_readings_are_thinned_without_a_change():
+    rng = np.random.default_rng(9)
+    t = np.sort(rng.integers(0, 600 * S, 30_000))
+    before, after = (t + sign * rng.exponential(1e6, len(t)).astype(np.int64) for sign in (-1, 1))
+    count = (t * (1 + 70e-6)).astype(np.int64)
+    found = row(fit(table(count, before, after, rho=0.0)), stop=600 * S)
+    ux, lx = (count - count[0]).astype(float), (count - count[0] + 1).astype(float)
+    low, high, _, _ = slopes(ux, after - ux, lx, before - lx, math.inf, -math.inf, math.inf)
+    assert found["drift_ppm"] * 1e-6 == pytest.approx((low + high) / 2, abs=1e-12)
+    assert found["drift_bound_ppm"] * 1e-6 == pytest.approx((high - low) / 2, abs=1e-12)
+
+
+def test_a_step_leaves_a_gap_row_for_what_was_measured_on_that_clock():
+    count = np.where(MINUTE > 30.05 * S, MINUTE + 2 * S, MINUTE)
+    readings = exchange(count, np.random.default_rng(10), scale=1e5)
+    power = rail(
+        count, np.full(len(count), 5.0), clock="m.own", epoch=np.zeros(len(count), np.int32), period_ns=1e8
+    )
+    found = derive(
+        "r", 0, 60 * S, readings=readings, events=[], gaps=GAPS.schema.empty_table(), rails=[power]
+    )
+    rows = [g for g in found["gaps"].to_pylist() if "was set" in g["reason"]]
+    assert [(g["instance"], g["stream"]) for g in rows] == [("meter", "power")]
+    assert rows[0]["start_ns"] <= 30.05 * S <= rows[0]["stop_ns"]
+    assert "clock m.own was set ahead by 2000" in rows[0]["reason"]
+
+
+def test_a_reading_against_another_clock_names_it_as_it_is_stored():
+    hub = Hub(now=lambda: 0)
+    board = Clock("board")
+    hub.outlet("m").clock_reading(Reading(Clock("chip"), 5, not_after=7, against=board, against_epoch=2))
+    hub.outlet("m").clock_reading(Reading(board, 5, not_after=7))
+    rows = [row for batch in hub.take() for row in batch.data.to_pylist()]
+    assert [(r["clock_of"], r["against"], r["against_epoch"]) for r in rows] == [
+        ("m.chip", "m.board", 2), ("m.board", None, None),
+    ]  # fmt: skip
