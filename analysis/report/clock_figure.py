@@ -20,6 +20,8 @@ DRAWN = 1200
 """Readings of one kind drawn at most; of more, the one that says most in each stretch of time."""
 Rows = Sequence[Mapping[str, Any]]
 DRAWN_KINDS = ("two_way", "one_way", "one_sided")
+ENDS: Figure = {"symbol": "line-ew", "size": 5, "line": {"width": 1.2, "color": "--line-0"}}
+"""So that a reading which leaves next to nothing is seen."""
 CLOSE = 4.0
 """The axis shows up to so many bounds: one reply that took seconds must not flatten all others."""
 
@@ -141,7 +143,13 @@ def _traces(at: Floats, low: Floats, high: Floats) -> Iterator[tuple[Figure, int
         x = np.repeat(at[mine], 3)
         y = np.column_stack([low[mine], high[mine], np.full(len(mine), np.nan)]).ravel()
         yield (
-            {**_look("both sides", "--line-0"), "mode": "lines", "x": array(x), "y": array(y)},
+            {
+                **_look("both sides", "--line-0"),
+                "mode": "lines+markers",
+                "marker": ENDS,
+                "x": array(x),
+                "y": array(y),
+            },
             len(mine),
         )
     for name, one, value, sign, symbol in (

@@ -71,8 +71,8 @@ def gather(run: Run) -> Material:
     keys = [key for key in run.keys() if not key.startswith("run.")]  # noqa: SIM118 (a method, not a mapping)
     measured_by = {rail["sensor_of"] for rail in rails}
     streams = [g for key in keys for g in _groups(run, key, key in measured_by)]
-    end_s = _end(tables, [*power.values(), *(g.series for g in streams)])
     readings = run.table(KEY) if KEY in run.keys() else READINGS.schema.empty_table()  # noqa: SIM118
+    end_s = max(_last(readings, run.manifest), _end(tables, [*power.values(), *(g.series for g in streams)]))
     return Material(run.id, run.manifest, summarise(run), end_s, power, streams, tables, rails, readings)
 
 
@@ -81,6 +81,12 @@ def _end(tables: Mapping[str, pa.Table], groups: Sequence[Sequence[Series]]) -> 
     ends = [pc.max(phases).as_py() / 1e9] if len(phases) else []
     ends += [float(s.t_s[-1]) for series in groups for s in series]
     return max(ends, default=1.0)
+
+
+def _last(readings: pa.Table, said: Manifest) -> float:
+    """The burst of readings at the run's end comes after the last sample; s, 0 where there is none."""
+    last = pc.max(readings["not_after"]).as_py()
+    return 0.0 if last is None or said.stop_ns is None else (min(last, said.stop_ns) - said.start_ns) / 1e9
 
 
 def _power(
