@@ -16,6 +16,7 @@ from melt_stream.analysis.clocks import Maps, fit
 from melt_stream.analysis.derive import derive
 from melt_stream.analysis.digest import Digest
 from melt_stream.analysis.encode import DERIVED, ParquetFile, described, write_table
+from melt_stream.analysis.marked import marked
 from melt_stream.analysis.rails import Energy, energy, rail_data
 from melt_stream.analysis.raw import Raw
 from melt_stream.analysis.spill import Part, Spilled, spill
@@ -72,10 +73,12 @@ def build(run: Run, folder: Path, *, generation: int = 1, progress: Progress | N
     facts = raws["run.facts"].rows() if "run.facts" in raws else []
     spilled = [_spill(raw, rails, folder / "spill") for raw in raws.values()]
     readings, gaps = _table(raws, "run.readings", READINGS.schema), _table(raws, "run.gaps", GAPS.schema)
-    maps = fit(readings, sorted({(s.clock, epoch) for s in spilled for epoch in s.epochs} - {(_HOST, 0)}))
     datas = {
         (s.key, part.rail): rail_data(s, part, rails) for s in spilled for part in s.parts if part.numbers
     }
+    found = marked(readings, _with_role(raws, "marker"), list(datas.values()), gaps)
+    readings = found.readings
+    maps = fit(readings, sorted({(s.clock, epoch) for s in spilled for epoch in s.epochs} - {(_HOST, 0)}))
     streams = {}
     for s in spilled:
         energies = {
@@ -89,7 +92,7 @@ def build(run: Run, folder: Path, *, generation: int = 1, progress: Progress | N
     tables = derive(
         run.id, run.manifest.start_ns, stop_ns, readings=readings, events=_with_role(raws, "events"), gaps=gaps,
         rails=list(datas.values()), oracles=_with_role(raws, "oracles"),
-        account=dict(run.manifest.recipe.get("account") or {}),
+        account=dict(run.manifest.recipe.get("account") or {}), markers=found.table(run.id, run.manifest.start_ns),
     )  # fmt: skip
     damage = _damage(run, raws)
     _count_lost(run, streams, gaps, damage)

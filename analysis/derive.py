@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from melt_stream.analysis.account import Candidate, choose
-from melt_stream.analysis.clocks import Maps, fit
+from melt_stream.analysis.clocks import Maps, fit, said
 from melt_stream.analysis.energy import Attribution, attribute
 from melt_stream.analysis.integrate import RailData, silent
 from melt_stream.analysis.meter import Meter
@@ -54,12 +54,14 @@ def derive(
     rails: Sequence[RailData],
     oracles: Sequence[pa.Table] = (),
     account: Mapping[str, str] | None = None,
+    markers: pa.Table | None = None,
 ) -> dict[str, pa.Table]:
     """Return every derived table of a run from ``start_ns`` to ``stop_ns`` (host ns).
 
     ``events`` and ``oracles`` are raw streams with their schemas' metadata; ``account`` names a device's total as
-    ``sensor/rail``. Raises ``ConfigError`` where that rail does not exist and ``DataError`` where a rail's columns
-    hold neither power nor energy; nothing else that a recording may lack stops it.
+    ``sensor/rail``; ``markers`` is their table, and what they say of clocks is among the ``readings``. Raises
+    ``ConfigError`` where that rail does not exist and ``DataError`` where a rail's columns hold neither power nor energy;
+    nothing else that a recording may lack stops it.
     """
     epochs = [(rail.clock, epoch) for rail in rails for epoch, _ in rail.epochs()]
     maps = fit(_with_starts(readings, events), [*epochs, *needed(events)])
@@ -86,6 +88,7 @@ def derive(
         "tokens": _joined("tokens", [token_rows(run, d, log) for d in devices]),
         "factors": _factors(run, devices),
         "gaps": _gap_rows(run, start_ns, maps, gaps, rails),
+        "markers": markers if markers is not None else SCHEMAS["markers"].empty_table(),
         "oracles": oracle_rows(run, oracles, request_table),
     }
 
@@ -221,8 +224,22 @@ def _gap_rows(run: str, start_ns: int, maps: Maps, gaps: pa.Table, rails: Sequen
                     "instance": instance, "stream": f"{stream}/{rail.facts.get('name')}", "start_ns": ends[0],
                     "stop_ns": ends[1], "lost_rows": None, "reason": f"silent: {periods:.1f} periods without a sample",
                 })  # fmt: skip
+    found += _steps(start_ns, maps, rails)
     names = [f.name for f in SCHEMAS["gaps"]]
     return build("gaps", {n: [run if n == "run" else g[n] for g in found] for n in names}, len(found))
+
+
+def _steps(start_ns: int, maps: Maps, rails: Sequence[RailData]) -> list[Row]:
+    """Where a clock that power was measured on was set, or strayed: times in between are known no better."""
+    clocks = {rail.clock: str(rail.facts.get("sensor_of")).partition(".") for rail in rails}
+    return [
+        {
+            "instance": instance, "stream": stream, "start_ns": step.host_before - start_ns,
+            "stop_ns": step.host_after - start_ns, "lost_rows": None, "reason": said(step),
+        }
+        for step in maps.steps()
+        for instance, _, stream in [clocks.get(step.clock, step.clock.partition("."))]
+    ]  # fmt: skip
 
 
 def _time(maps: Maps, clock: str | None, epoch: int | None, tick: int | None, start_ns: int) -> int | None:

@@ -133,7 +133,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             RUN,
             _field("clock", TEXT, "stored name"),
             _field("epoch", I64, "counts its restarts"),
-            _field("segment", I64, "piece of the map"),
+            _field("segment", I64, "piece of the map: a new one where the clock was set, or strayed"),
             *INTERVAL,
             _field("tick0", I64, "the clock showed tick0 at offset_ns", "1"),
             _field("offset_ns", I64, "time since the run's start at which it showed tick0; null: cannot be placed", "ns"),
@@ -147,6 +147,8 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("readings", I64, "number of readings used"),
             _field("kind", TEXT, "identity, exact, two_way, one_way, one_sided or none"),
             _field("residual_ns", I64, "by how much the readings contradict the map; the bound is widened by it", "ns"),
+            _field("resolution_ns", F64, "width of its tick, as declared or as found in the readings", "ns"),
+            _field("against", TEXT, "the clock that it was read against; bounds add up along the chain"),
         ]
     ),
     "factors": pa.schema(
@@ -175,6 +177,28 @@ SCHEMAS: dict[str, pa.Schema] = {
             *INTERVAL,
             _field("lost_rows", I64, "null where unknown"),
             _field("reason", TEXT, "as declared, or silent: a step of more than three periods"),
+        ]
+    ),
+    "markers": pa.schema(
+        [
+            RUN,
+            _field("instance", TEXT, "workload that played it"),
+            _field("play", I64, "counts its plays from 0"),
+            *PLACE[:3],
+            _field("clock", TEXT, "the rail's clock"),
+            _field("epoch", I64, "of the rail's clock"),
+            _field("verdict", TEXT, "agrees, early or late (with the clock's readings), alone (none), or not found"),
+            _field("played_ns", I64, "centre of the code as it was played, since the run's start", "ns"),
+            _field("seen_ns", I64, "centre of the rail's answer, by its clock's readings, since the run's start", "ns"),
+            _field("lag_ns", I64, "seen_ns - played_ns; null where nothing ties the rail's clock to the host's", "ns"),
+            _field("lag_lo_ns", I64, "least lag within the clock's bound and 4 u; null where there is none", "ns"),
+            _field("lag_hi_ns", I64, "most lag within the clock's bound and 4 u; null where there is none", "ns"),
+            _field("u_ns", I64, "standard uncertainty of finding it", "ns"),
+            _field("rise_ns", I64, "how long power took to rise: given or fitted", "ns"),
+            _field("step_w", F64, "power on less power off", "W"),
+            _field("snr_db", F64, "step^2 over the residuals' variance, of one sample", "dB"),
+            _field("confidence", F64, "its correlation over the next best"),
+            _field("used", FLAG, "it became a reading (kind cause) of the rail's clock"),
         ]
     ),
     "oracles": pa.schema(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from melt_stream.analysis import marker_notes
 from melt_stream.analysis.phase_rows import ENOUGH, Derived, Row, rows_of
 from melt_stream.analysis.wording import NOTHING, measured, number, percent, seconds
 
@@ -37,7 +38,7 @@ class Summary:
 def summarise(run: Derived) -> Summary:
     """Sum the phases of a packed run over its requests."""
     rows = rows_of(run)
-    return Summary(run.id, tuple(rows), tuple(_notes(rows)))
+    return Summary(run.id, tuple(rows), (*marker_notes.warnings(run), *_notes(rows), *marker_notes.notes(run)))
 
 
 def payload(run: Derived) -> dict[str, Any]:
@@ -46,6 +47,7 @@ def payload(run: Derived) -> dict[str, Any]:
         "run": run.id,
         "phases": [_plain(row) for row in run.table("phases").to_pylist()],
         "tokens": [_plain(row) for row in run.table("tokens").to_pylist()],
+        "markers": [_plain(row) for row in marker_notes.rows(run)],
     }
 
 

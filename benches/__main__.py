@@ -20,6 +20,7 @@ BENCHES = {
     "journal": "Outlet, engine and journal: rows recorded and read back",
     "polling": "Poller: how late it reads, and what it costs",
     "host": "Cost of recording this host",
+    "clocks": "Clock maps: is the truth within the bound, and how wide is it",
     "startup": "Start",
     "archive": "First query to an archive of 1,000 runs",
     "packing": "Packing",

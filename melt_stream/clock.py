@@ -54,7 +54,7 @@ class Reading:
     clock: Clock
     tick: int
     resolution: int = 1
-    """In ticks; 0 where it is unknown and to be found from the data."""
+    """In ticks; 0 in all readings of a clock: unknown, to be found from the data; in some: a moment of no length."""
     not_before: int | None = None
     """Host monotonic, ns."""
     not_after: int | None = None
@@ -62,6 +62,9 @@ class Reading:
     epoch: int = 0
     """Counts the clock's restarts (reboot, reconnect, new request)."""
     kind: ReadingKind = "round_trip"
+    against: Clock = HOST
+    """The clock that the two limits are on, in its ticks, where it is not the host's: a meter's board, say."""
+    against_epoch: int = 0
 
 
 REALTIME = Clock("host.realtime", rho_ppm=500.0)

@@ -40,6 +40,7 @@ async def record(
     seconds: float = float("inf"),
     baseline: float = 0.0,
     start_timeout: float = 30.0,
+    marker: Workload | None = None,
     flush_every: float = 0.25,
     limit_rows: int = 4_000_000,
     now: Now = monotonic,
@@ -47,11 +48,12 @@ async def record(
     """Record until the workloads have ended, ``seconds`` have passed, every collector has returned, or one fails.
 
     ``collectors`` and ``workloads`` go by instance name, ``devices`` says what each belongs to (``host``). Workloads
-    run one after the other, when every required collector is ready, between two idle ``baseline`` seconds. Raises
+    run one after the other, when every required collector is ready, between two idle ``baseline`` seconds. A
+    ``marker`` is played before all of that and after it, outside of ``seconds``. Raises
     ``ConfigError`` for bad names before anything starts; a failure later on is in the ending, not raised, and every
     row up to it was handed to the sinks. Cancellation is passed on when they have ended.
     """
-    plan = Plan(collectors, workloads or {}, devices or {}, seconds, baseline, start_timeout)
+    plan = Plan(collectors, workloads or {}, devices or {}, seconds, baseline, start_timeout, marker)
     plan.check()
     warm_up()
     hub, ender, closed = Hub(now, limit_rows), Ender(), trio.Event()

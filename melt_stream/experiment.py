@@ -13,6 +13,7 @@ from melt_stream.ending import Ender
 from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.events import EVENTS
 from melt_stream.failures import failures
+from melt_stream.marker import NAME as MARKER
 from melt_stream.outlet import RUN, Hub
 from melt_stream.stream import NAME
 from melt_stream.supervise import Supervised, prepare, wait_ready
@@ -28,10 +29,12 @@ class Plan:
     seconds: float
     baseline: float
     start_timeout: float
+    marker: Workload | None = None
+    """Played before everything and after it, under the instance name ``marker``."""
 
     def check(self) -> None:
         """Raise ``ConfigError`` for names that are no instance names, or of nobody."""
-        names = [*self.collectors, *self.workloads]
+        names = [*self.collectors, *self.workloads, *([MARKER] if self.marker else [])]
         for name in names:
             if not NAME.fullmatch(name) or name == RUN or names.count(name) > 1:
                 raise ConfigError(
@@ -55,7 +58,7 @@ class Experiment:
         self._own = hub.outlet(RUN)
         self._outs = {
             name: hub.outlet(name, plan.devices.get(name, "host"))
-            for name in (*plan.collectors, *plan.workloads)
+            for name in (*plan.collectors, *plan.workloads, *([MARKER] if plan.marker else []))
         }
 
     async def run(self) -> None:
@@ -81,13 +84,16 @@ class Experiment:
         await trio.lowlevel.checkpoint()  # one that failed has cancelled this
         if late := await wait_ready(everyone, self.plan.start_timeout):
             return self._ender.end(late, DeviceError(late))
+        await self._mark()
+        reason = "time limit"
         with trio.move_on_after(self.plan.seconds):
             if not self.plan.workloads:
                 await ended.wait()
                 return self._ender.end("collectors ended")
             await self._work()
-            return self._ender.end("workloads ended")
-        return self._ender.end("time limit")
+            reason = "workloads ended"
+        await self._mark()
+        return self._ender.end(reason)
 
     async def _work(self) -> None:
         await self._baseline()
@@ -96,6 +102,12 @@ class Experiment:
                 await workload.collect(self._outs[name])
             await trio.lowlevel.checkpoint()  # one that failed has cancelled this: the next must not begin
         await self._baseline()
+
+    async def _mark(self) -> None:
+        if self.plan.marker is not None:
+            with failures(partial(self._failed, MARKER)):
+                await self.plan.marker.collect(self._outs[MARKER])
+            await trio.lowlevel.checkpoint()
 
     async def _baseline(self) -> None:
         if self.plan.baseline > 0:

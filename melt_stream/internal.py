@@ -19,9 +19,9 @@ GAPS = Stream(
 
 READINGS = Stream(
     "readings", clock_of=str, epoch_of=int, count=int, resolution=int, not_before=int, not_after=int, kind=str,
-    tick_ns=float, rho_ppm=float, same_rate=bool,
+    tick_ns=float, rho_ppm=float, same_rate=bool, against=str, against_epoch=int,
 )  # fmt: skip
-"""Clock readings; ``count`` is the tick that was read, open ends are null."""
+"""Clock readings; ``count`` is the tick that was read, open ends are null; ``against`` is null for the host's clock."""
 
 RAILS = Stream(
     "rails", device_of=str, sensor_of=str, name=str, boundary=str, kind=str, parent=str, window_ns=float, anchor=str,

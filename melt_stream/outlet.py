@@ -208,8 +208,14 @@ class Outlet:
             READINGS, clock_of=clock_key(self.instance, clock), epoch_of=self._new_epoch(clock.name, reading.epoch),
             count=reading.tick, resolution=reading.resolution, not_before=reading.not_before,
             not_after=reading.not_after, kind=reading.kind, tick_ns=clock.tick_ns, rho_ppm=clock.rho_ppm,
-            same_rate=clock.same_rate,
+            same_rate=clock.same_rate, **self._chained(reading),
         )  # fmt: skip
+
+    def _chained(self, reading: Reading) -> Row:
+        if reading.against == HOST:
+            return {}
+        epoch = self._new_epoch(reading.against.name, reading.against_epoch)
+        return {"against": clock_key(self.instance, reading.against), "against_epoch": epoch}
 
     def rail(self, stream: Stream, rail: Rail, /) -> None:
         """Declare that ``stream`` measures ``rail``, before the rail's first row; saying it again changes nothing."""

@@ -11,11 +11,12 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from melt_stream.errors import ConfigError
+from melt_stream.marker import NAME as MARKER
 from melt_stream.plugins import configure, load
 from melt_stream.stream import NAME
 
 VIEWS = frozenset(
-    {"clocks", "events", "factors", "gaps", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
+    {"clocks", "events", "factors", "gaps", "markers", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
     | {"streams", "tokens"}
 )  # fmt: skip
 """Names of SQL views and of the engine's own streams: no collector instance may take one."""
@@ -39,6 +40,8 @@ class Recipe:
     """Idle time measured before and after the workloads; net energy is less its mean power."""
     start_timeout_s: Annotated[float, Field(gt=0)] = 30.0
     """How long the collectors have to give their first row."""
+    marker: bool | dict[str, Any] = False
+    """True, or a table of the fields of the workload ``marker``: it is played at the start and at the end, besides ``seconds``."""
     account: dict[str, str] = field(default_factory=dict)
     """By device: the rail, as ``<instance>.<stream>/<rail>``, whose joules are that device's total."""
     tags: list[str] = field(default_factory=list)
@@ -53,6 +56,7 @@ class Plan:
     collectors: dict[str, Any]
     workloads: dict[str, Any]
     devices: dict[str, str]
+    marker: Any = None
 
 
 def read(path: Path) -> Recipe:
@@ -77,6 +81,8 @@ def parse(data: Mapping[str, Any], where: str) -> Recipe:
     """Check a recipe that is already in memory."""
     recipe: Recipe = configure(Recipe, data, where)
     names = [*recipe.collectors, *recipe.workloads]
+    if recipe.marker is not False and MARKER in names:
+        raise ConfigError(f"{where}: expected no instance of that name beside marker = ..., got {MARKER!r}")
     for name in names:
         _check_name(name, names, where)
     return recipe
@@ -84,6 +90,7 @@ def parse(data: Mapping[str, Any], where: str) -> Recipe:
 
 def plan(recipe: Recipe, where: str) -> Plan:
     """Make every collector and workload of the recipe; ``ConfigError`` before anything starts."""
+    mark = {} if recipe.marker is True else recipe.marker
     return Plan(
         recipe,
         {
@@ -94,7 +101,9 @@ def plan(recipe: Recipe, where: str) -> Plan:
             name: _make("melt_stream.workloads", name, entry, where)
             for name, entry in recipe.workloads.items()
         },
-        {name: _device(entry) for name, entry in (recipe.collectors | recipe.workloads).items()},
+        {name: _device(entry) for name, entry in (recipe.collectors | recipe.workloads).items()}
+        | ({} if mark is False else {MARKER: _device(mark)}),
+        None if mark is False else _make("melt_stream.workloads", MARKER, {**mark, "kind": MARKER}, where),
     )
 
 

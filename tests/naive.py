@@ -91,3 +91,50 @@ def extremes(
 def lowest(at: Any, error: Any, rho: float, where: float) -> float:
     """The tightest of limits that loosen with distance."""
     return min((e + rho * abs(where - a) for a, e in zip(at, error, strict=True)), default=math.inf)
+
+
+def sloped(at: Any, error: Any, falls: float, rises: float, where: float) -> float:
+    """The tightest of limits that hold before their place with one slope, and after it with another."""
+    return min(
+        (
+            e + (rises if where > a else falls) * (where - a)
+            for a, e in zip(map(float, at), map(float, error), strict=True)
+        ),
+        default=math.inf,
+    )
+
+
+def below(x: Any, y: Any, at: float) -> float:
+    """The lower convex hull at a place: the lowest chord between a point on its left and one on its right."""
+    points = list(zip(map(float, x), map(float, y), strict=True))
+    return min(
+        b if p == q else b + (d - b) * (at - p) / (q - p)
+        for p, b in points
+        for q, d in points
+        if p <= at <= q and (p < q or p == at)
+    )
+
+
+def slopes(ux: Any, upper: Any, lx: Any, lower: Any) -> tuple[float, float]:
+    """The least and most slope that pairs of a lower and an upper limit allow."""
+    low, high = -math.inf, math.inf
+    for a, u in zip(map(float, ux), map(float, upper), strict=True):
+        for b, v in zip(map(float, lx), map(float, lower), strict=True):
+            if b > a:
+                low = max(low, (v - u) / (b - a))
+            elif b < a:
+                high = min(high, (u - v) / (a - b))
+            elif v > u:
+                return math.inf, -math.inf
+    return low, high
+
+
+def set_back(tick: Any, width: Any, before: Any, after: Any) -> list[int]:
+    """Readings that came after an earlier one, by the host's clock, and show less; each starts anew."""
+    found, since = [], 0
+    for i in range(len(tick)):
+        earlier = [k for k in range(since, len(tick)) if after[k] < before[i]]
+        if any(tick[i] + width[i] <= tick[k] for k in earlier):
+            found.append(i)
+            since = i
+    return found

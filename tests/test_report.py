@@ -18,8 +18,11 @@ from hypothesis import strategies as st
 
 from melt_stream.analysis.pack import pack
 from melt_stream.analysis.report import build
+from melt_stream.analysis.report.clock_figure import left_for_truth, residuals
 from melt_stream.analysis.report.series import lanes, slopes, thin, union
+from melt_stream.analysis.schemas import SCHEMAS
 from melt_stream.analysis.summary import summarise
+from melt_stream.internal import READINGS
 from melt_stream.run import Run
 from tests.packed_run import GAP_NS, MS, Story, story, write
 from tests.recorded import SECONDS, record
@@ -487,3 +490,88 @@ def test_the_run_is_left_as_it_was(tmp_path: Path) -> None:
     before = {p.name: p.stat().st_mtime_ns for p in run.path.iterdir()}
     build(Run(run.path), tmp_path / "r.html")
     assert {p.name: p.stat().st_mtime_ns for p in run.path.iterdir()} == before
+
+
+class TestClocks:
+    def test_each_reading_is_drawn_as_what_it_leaves_for_the_truth(self, tmp_path: Path) -> None:
+        times = itertools.chain([10**10], itertools.repeat(10**10 + SECONDS * 10**9))
+        run = pack(record(tmp_path / "archive", now=times.__next__).path)
+        page = build(run, tmp_path / "report.html")
+        found = traces(page, "clock-usb.usb")
+        bars = found["both sides"]["y"].reshape(-1, 3)[:, :2]
+        assert len(bars) == 2 * SECONDS
+        np.testing.assert_allclose(
+            bars[:, 1] - bars[:, 0], 2e-6, atol=2e-9
+        )  # 1 us of round trip, 1 us of tick
+        assert (bars[:, 0] < 1e-8).all()
+        assert (bars[:, 1] > -1e-8).all()  # the map runs through all of them
+        (row,) = [r for r in run.table("clocks").to_pylist() if r["clock"] == "usb.usb"]
+        assert np.nanmax(found["bound: the truth is here"]["y"]) == pytest.approx(row["bound_ns"] / 1e9)
+        assert "8 readings; drift" in page.read_text()
+
+    def test_one_way_readings_point_to_the_truth_and_segments_change_over(self) -> None:
+        facts = {"clock_of": "m.c", "epoch_of": 0, "resolution": 0, "tick_ns": 1.0}
+        told = [
+            {"count": 100, "not_after": 1150},
+            {"count": 300, "not_before": 1290},
+            {"count": 300, "not_after": 5320},
+        ]
+        readings = pa.Table.from_pylist([{"tick": 0, **facts, **row} for row in told], READINGS.schema)
+        segment = {
+            "clock": "m.c",
+            "epoch": 0,
+            "tick0": 0,
+            "offset_ns": 0,
+            "drift_ppm": 0.0,
+            "start_ns": 0,
+            "stop_ns": 200,
+        }
+        rows = [
+            segment | {"segment": 0},
+            segment | {"segment": 1, "offset_ns": 10, "start_ns": 250, "stop_ns": 900},
+        ]
+        at, low, high = left_for_truth(rows, readings, readings, rows, 1000)
+        np.testing.assert_allclose(at * 1e9, [100, 310, 310])
+        np.testing.assert_allclose(low * 1e9, [np.nan, -20, np.nan])
+        np.testing.assert_allclose(high * 1e9, [50, np.nan, 4010])
+
+    def test_limits_on_another_clock_are_placed_by_that_clocks_map(self) -> None:
+        facts = {"tick": 0, "epoch_of": 0, "kind": "round_trip"}
+        board = {
+            **facts,
+            "clock_of": "m.board",
+            "count": 0,
+            "not_before": 0,
+            "not_after": 9,
+            "tick_ns": 1000.0,
+            "resolution": 1,
+        }
+        meter = {**facts, "clock_of": "m.c", "count": 500, "not_before": 40, "not_after": 60, "tick_ns": 1.0, "resolution": 0,
+                 "against": "m.board", "against_epoch": 0}  # fmt: skip
+        readings = pa.Table.from_pylist([board, meter], READINGS.schema)
+        line = {"epoch": 0, "segment": 0, "tick0": 0, "drift_ppm": 0.0, "start_ns": 0, "stop_ns": 10**6}
+        rows = [line | {"clock": "m.board", "offset_ns": 2_000}, line | {"clock": "m.c", "offset_ns": 51_500}]
+        at, low, high = left_for_truth(rows[1:], readings.slice(1), readings, rows, 1000)
+        np.testing.assert_allclose([at[0] * 1e9, low[0] * 1e9, high[0] * 1e9], [52_000, -10_000, 10_000])
+
+    def test_of_many_readings_the_tightest_are_drawn(self) -> None:
+        n, rng = 20_000, np.random.default_rng(1)
+        slack = rng.exponential(1e6, n).astype(np.int64)
+        slack[7_777] = 1
+        at = np.arange(n) * MS
+        data = {
+            "tick": np.zeros(n, int), "clock_of": ["m.c"] * n, "epoch_of": np.zeros(n, int), "count": at,
+            "resolution": np.ones(n, int), "not_before": at - slack, "not_after": at + slack,
+            "kind": ["round_trip"] * n, "tick_ns": np.ones(n), "rho_ppm": np.zeros(n), "same_rate": [False] * n,
+        }  # fmt: skip
+        row = {"clock": "m.c", "kind": "two_way", "epoch": 0, "segment": 0, "tick0": 0, "offset_ns": 0, "bound_ns": 1000,
+               "drift_ppm": 0.0, "drift_bound_ppm": 1.0, "start_ns": 0, "stop_ns": n * MS}  # fmt: skip
+        clocks = pa.Table.from_pylist([row], SCHEMAS["clocks"])
+        readings = pa.table(
+            {f.name: data.get(f.name, pa.nulls(n, f.type)) for f in READINGS.schema}, READINGS.schema
+        )
+        ((panel, note),) = residuals(readings, clocks, 0, n / 1e3)
+        assert "20,000 readings, 1,200 drawn" in note
+        drawn_at = _array(panel.figure["data"][1]["x"])[::3]
+        assert len(drawn_at) == 1200
+        assert 7.777 in drawn_at.round(6).tolist()

@@ -166,7 +166,7 @@ def test_the_json_has_the_columns_of_the_tables_and_no_nan(tmp_path: Path) -> No
     told = story()
     told.tokens[3]["joules"] = float("nan")
     said = json.loads(json.dumps(payload(write(tmp_path / "json", told)), allow_nan=False))
-    assert list(said) == ["run", "phases", "tokens"]
+    assert list(said) == ["run", "phases", "tokens", "markers"]
     assert said["run"] == "json"
     assert list(said["phases"][0]) == SCHEMAS["phases"].names
     assert list(said["tokens"][0]) == SCHEMAS["tokens"].names

@@ -13,6 +13,7 @@ import pyarrow.compute as pc
 
 from melt_stream.analysis.report.series import SILENCE, Floats, Ints, Series, slopes, thin
 from melt_stream.analysis.summary import Summary, summarise
+from melt_stream.internal import READINGS
 from melt_stream.manifest import Manifest
 from melt_stream.run import Run
 from melt_stream.units import Unit, W
@@ -21,6 +22,7 @@ LINES = 16
 """Series drawn in one panel at most."""
 NOT_DRAWN = frozenset({"tick", "epoch", "t", "t_ns", "t_u", "joules", "covered_ns"})
 
+KEY = "run.readings"
 IN_POWER = frozenset({"watts", "energy", "charge"})
 """Columns of a power stream that its rails' lines show already."""
 
@@ -53,6 +55,8 @@ class Material:
     tables: dict[str, pa.Table]
     """The derived tables by name."""
     rails: list[dict[str, Any]]
+    readings: pa.Table
+    """Clock readings, as they were recorded."""
 
 
 DERIVED = ("requests", "phases", "tokens", "gaps", "clocks", "oracles", "factors")
@@ -67,8 +71,9 @@ def gather(run: Run) -> Material:
     keys = [key for key in run.keys() if not key.startswith("run.")]  # noqa: SIM118 (a method, not a mapping)
     measured_by = {rail["sensor_of"] for rail in rails}
     streams = [g for key in keys for g in _groups(run, key, key in measured_by)]
-    end_s = _end(tables, [*power.values(), *(g.series for g in streams)])
-    return Material(run.id, run.manifest, summarise(run), end_s, power, streams, tables, rails)
+    readings = run.table(KEY) if KEY in run.keys() else READINGS.schema.empty_table()  # noqa: SIM118
+    end_s = max(_last(readings, run.manifest), _end(tables, [*power.values(), *(g.series for g in streams)]))
+    return Material(run.id, run.manifest, summarise(run), end_s, power, streams, tables, rails, readings)
 
 
 def _end(tables: Mapping[str, pa.Table], groups: Sequence[Sequence[Series]]) -> float:
@@ -76,6 +81,12 @@ def _end(tables: Mapping[str, pa.Table], groups: Sequence[Sequence[Series]]) -> 
     ends = [pc.max(phases).as_py() / 1e9] if len(phases) else []
     ends += [float(s.t_s[-1]) for series in groups for s in series]
     return max(ends, default=1.0)
+
+
+def _last(readings: pa.Table, said: Manifest) -> float:
+    """The burst of readings at the run's end comes after the last sample; s, 0 where there is none."""
+    last = pc.max(readings["not_after"]).as_py()
+    return 0.0 if last is None or said.stop_ns is None else (min(last, said.stop_ns) - said.start_ns) / 1e9
 
 
 def _power(

@@ -17,18 +17,24 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from melt_stream.analysis.report import figures, power_figure, tables, token_figure
+from melt_stream.analysis.report import clock_figure, figures, power_figure, tables, token_figure
 from melt_stream.analysis.report.figures import Panel
 from melt_stream.analysis.report.gather import Group, Material
 from melt_stream.analysis.wording import count, seconds
 from melt_stream.manifest import Manifest
 
 HERE = Path(__file__).parent
+_CLOCKS = (
+    "Zero is the map that placed this clock on the host's time line. Each reading says between what the truth lies; "
+    "the band is the bound that all of them leave, at its widest."
+)
 
 
 def page(of: Material) -> str:
     """The whole HTML file of one run."""
     panels, over_time, per_token = _panels(of)
+    clocks = clock_figure.residuals(of.readings, of.tables["clocks"], of.manifest.start_ns, of.end_s)
+    panels += [panel for panel, _ in clocks]
     scripts = [plotly_script(), _own("report.js")]
     hashes = " ".join(f"'sha256-{_digest(s)}'" for s in scripts)
     drawn = {p.id: {"figure": p.figure, "linked": p.linked, "height": p.height} for p in panels}
@@ -43,7 +49,7 @@ def page(of: Material) -> str:
         summary=tables.summary_table(of.summary),
         over_time=over_time,
         per_token=per_token,
-        rest=_rest(of),
+        rest=_rest(of, "".join(_panel(*drawn) for drawn in clocks)),
         figures=_json(drawn),
         plotly=scripts[0],
         script=scripts[1],
@@ -156,7 +162,7 @@ def _panel(panel: Panel, note: str) -> str:
     )
 
 
-def _rest(of: Material) -> str:
+def _rest(of: Material, clocks: str) -> str:
     t = of.tables
     parts = [
         (
@@ -170,6 +176,7 @@ def _rest(of: Material) -> str:
             "Gaps",
             tables.gaps_table(t["gaps"]) if len(t["gaps"]) else "<p>No gaps: every stream ran through.</p>",
         ),
+        ("clocks", "Clocks", clocks and f"<p>{_CLOCKS}</p>{clocks}"),
         ("provenance", "Provenance", _provenance(of)),
     ]
     return "".join(_section(id_, title, body) for id_, title, body in parts if body)

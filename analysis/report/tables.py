@@ -156,11 +156,15 @@ def rails_table(rails: Sequence[Mapping[str, Any]], material: Material) -> str:
 
 def clocks_table(of: pa.Table) -> str:
     """How each clock was placed on the host's, with its bound."""
-    headers = ("clock", "epoch", "kind", "readings", "bound", "drift", "drift bound")
+    headers = (
+        "clock", "epoch", "segment", "kind", "readings", "bound", "latency up to", "drift", "drift bound", "rho",
+        "contradiction",
+    )  # fmt: skip
     rows = (
-        [c["clock"], c["epoch"], c["kind"], _count(c["readings"]),
-         NOTHING if c["bound_ns"] is None else f"± {seconds(c['bound_ns'] / 1e9)}", _with_unit(c["drift_ppm"], "ppm"),
-         _with_unit(c["drift_bound_ppm"], "ppm")]
+        [c["clock"], c["epoch"], c["segment"], c["kind"], _count(c["readings"]),
+         NOTHING if c["bound_ns"] is None else f"± {seconds(c['bound_ns'] / 1e9)}", _time(c["latency_ns"]),
+         _with_unit(c["drift_ppm"], "ppm"), _with_unit(c["drift_bound_ppm"], "ppm"), _with_unit(c["rho_ppm"], "ppm"),
+         _time(c["residual_ns"])]
         for c in of.slice(0, ROWS).to_pylist()
     )  # fmt: skip
     return table("Clocks, as placed on the host's", headers, rows, of=len(of))
@@ -227,6 +231,10 @@ def _text(value: object) -> str:
 
 def _count(value: int | None) -> str:
     return NOTHING if value is None else f"{value:,}"
+
+
+def _time(ns: int | None) -> str:
+    return NOTHING if ns is None else seconds(ns / 1e9)
 
 
 def _with_unit(value: float | None, unit: str) -> str:

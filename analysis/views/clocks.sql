@@ -3,7 +3,7 @@ CREATE VIEW clocks AS SELECT
     run,               -- VARCHAR   id of the run
     clock,             -- VARCHAR   stored name
     epoch,             -- BIGINT    counts its restarts
-    segment,           -- BIGINT    piece of the map
+    segment,           -- BIGINT    piece of the map: a new one where the clock was set, or strayed
     start_ns,          -- BIGINT    since the run's start [ns]
     stop_ns,           -- BIGINT    since the run's start [ns]
     tick0,             -- BIGINT    the clock showed tick0 at offset_ns [1]
@@ -17,5 +17,7 @@ CREATE VIEW clocks AS SELECT
     rho_ppm,           -- DOUBLE    declared: how far its rate strays from a line [ppm]
     readings,          -- BIGINT    number of readings used
     kind,              -- VARCHAR   identity, exact, two_way, one_way, one_sided or none
-    residual_ns        -- BIGINT    by how much the readings contradict the map; the bound is widened by it [ns]
+    residual_ns,       -- BIGINT    by how much the readings contradict the map; the bound is widened by it [ns]
+    resolution_ns,     -- DOUBLE    width of its tick, as declared or as found in the readings [ns]
+    against            -- VARCHAR   the clock that it was read against; bounds add up along the chain
 FROM {rows};

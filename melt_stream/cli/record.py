@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from melt_stream import recipe as recipes
 from melt_stream.analysis.pack import pack
 from melt_stream.cli._common import NO_OPTIONS, Options, print_json, say
-from melt_stream.cli._recording import record_and_tell, where
+from melt_stream.cli._recording import record_and_tell, tell_of_markers, where
 from melt_stream.cli._specs import entries
 from melt_stream.errors import ConfigError, MeltError
 
@@ -27,6 +27,13 @@ def record(
     ] = (),
     seconds: Annotated[float | None, Parameter(help="End after so many seconds.")] = None,
     baseline: Annotated[float, Parameter(help="Seconds of idle before and after the command.")] = 0.0,
+    marker: Annotated[
+        bool,
+        Parameter(
+            help="Play a marker (7 s of known load) at start and end: it checks the meters' clocks.",
+            negative="",
+        ),
+    ] = False,
     name: Annotated[str, Parameter(help="A name for the run.")] = "",
     options: Options = NO_OPTIONS,
 ) -> int:
@@ -35,9 +42,10 @@ def record(
     The exit status is the command's; 125 tells of a failure of melt-stream itself.
     """
     try:
-        plan = _plan(command, collector, seconds, baseline, name, options)
+        plan = _plan(command, collector, seconds, baseline, marker, name, options)
         outcome = record_and_tell(plan, options)
         packed = pack(outcome.path)
+        tell_of_markers(packed)
     except MeltError as exc:
         if not command:
             raise
@@ -59,6 +67,7 @@ def _plan(
     specs: tuple[str, ...],
     seconds: float | None,
     baseline: float,
+    marker: bool,
     name: str,
     options: Options,
 ) -> recipes.Plan:
@@ -66,7 +75,7 @@ def _plan(
         raise ConfigError(
             "record: expected at least one -c NAME, got none; `melt-stream collectors` lists them"
         )
-    data = {"collectors": entries(specs), "name": name, "baseline_s": baseline}
+    data = {"collectors": entries(specs), "name": name, "baseline_s": baseline, "marker": marker}
     if seconds is not None:
         data["seconds"] = seconds
     if command:

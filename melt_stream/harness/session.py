@@ -44,6 +44,7 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
             seconds=recipe.seconds or float("inf"),
             baseline=recipe.baseline_s,
             start_timeout=recipe.start_timeout_s,
+            marker=plan.marker,
         )
         ending = trio.run(recording)
         _finish(folder, ending)

@@ -65,6 +65,18 @@ def test_record_says_where_the_run_is_and_sql_answers(cli: Cli):
     assert json.loads(cli("sql", "FROM tokens", "--json")[1]) == []
 
 
+def test_any_run_tells_each_clocks_offset_drift_and_bound(cli: Cli):
+    recorded(cli)
+    rows = {row["clock"]: row for row in json.loads(cli("sql", "from clocks", "--json")[1])}
+    assert {"host.realtime", "host.boottime"} <= rows.keys()
+    for row in rows.values():
+        assert row["offset_lo_ns"] <= row["offset_ns"] <= row["offset_hi_ns"]
+        assert abs(row["drift_ppm"]) <= max(row["drift_bound_ppm"], 500)
+        assert 0 <= row["bound_ns"] < 10**8
+        assert row["readings"] > 1
+    assert rows["host.boottime"]["drift_ppm"] == 0  # the host's own oscillator
+
+
 def test_sql_as_csv_and_as_parquet(cli: Cli, tmp_path: Path):
     recorded(cli)
     rows = list(

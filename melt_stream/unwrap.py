@@ -1,0 +1,128 @@
+"""Counters that start again from 0 made to go on: by how many wraps is told by the arrivals on the host.
+
+For collectors of instruments that stamp with a short counter (10 bits of us, 16 bits of ms, 32 bits of us).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+
+
+class Hole(NamedTuple):
+    """Rows are missing, or may be, just before this ``row`` of the block."""
+
+    row: int
+    start: int
+    """Tick of the row before it."""
+    shortest: int
+    """Ticks from that row to this one, if the counter wrapped as rarely as it can have."""
+    longest: int
+    """The same, if it wrapped as often as it can have."""
+
+    @property
+    def ambiguous(self) -> bool:
+        """True where the arrivals do not tell how often the counter wrapped."""
+        return self.shortest != self.longest
+
+    def reason(self) -> str:
+        """Return what to say of it in a gap row."""
+        if not self.ambiguous:
+            return "rows are missing"
+        return f"the counter may have wrapped unseen: {self.shortest} to {self.longest} ticks passed"
+
+
+@dataclass
+class Unwrap:
+    """Unwraps one counter, block by block as they arrive; made anew where the counter restarts.
+
+    What is assumed: a row arrives at most ``latency_ns`` later than the fastest of late, and the counter keeps to its
+    nominal rate within ``rate_ppm``. With ``period``, a row that comes one period (within ``jitter``) after another follows
+    it: then only arrivals that leave no other choice make a hole. Without it, every row may come after a hole.
+    """
+
+    modulus: int
+    """Counts before it starts again."""
+    tick_ns: float
+    period: float | None = None
+    """Ticks from row to row, where they come regularly."""
+    jitter: float = 1.0
+    """Ticks by which that differs from row to row."""
+    latency_ns: float = 50e6
+    rate_ppm: float = 200.0
+    _last: int | None = None
+    _first: int = 0
+    _first_ns: int = 0
+    _fast: tuple[float, int] = field(default=(0.0, 0))
+    """Least of the delays (against the nominal rate, from the first row's) of late, and when it was, host ns."""
+    _slow: tuple[float, int] = field(default=(0.0, 0))
+    _usual: float = 0.0
+
+    def feed(self, counts: Array, arrival_ns: int) -> tuple[Array, list[Hole]]:
+        """Return the ticks (int64, from the first count on) of rows that arrived together, and the holes before them.
+
+        Of a hole that is ambiguous, the ticks have the length that makes the rows' delay most like that before.
+        """
+        counts = np.asarray(counts, np.int64)
+        if not len(counts):
+            return counts, []
+        fresh = self._last is None
+        if self._last is None:
+            self._last, self._first, self._first_ns = int(counts[0]), int(counts[0]), arrival_ns
+        steps = np.diff(counts, prepend=self._last % self.modulus) % self.modulus
+        last, least = self._last, self._last + int(np.sum(steps))
+        fewest, likely, most = self._wraps(arrival_ns, least) if not fresh else (0, 0, 0)
+        holes = self._holes(steps)
+        holes = holes[holes > 0] if fresh else holes
+        if not len(holes) and self.period is not None:
+            likely, most = (fewest, fewest) if not fewest else (likely, most)
+        if not len(holes) and most:
+            holes = np.zeros(1, np.int64)
+        starts = last + np.concatenate([[0], np.cumsum(steps)[:-1]])
+        found = []
+        for k, hole in enumerate(holes.tolist()):
+            length, only = int(steps[hole]), len(holes) == 1
+            shortest = length + self.modulus * (fewest if only else 0)
+            after = self.modulus * (likely if k else 0)
+            found.append(Hole(hole, int(starts[hole]) + after, shortest, length + self.modulus * most))
+        if len(holes):
+            steps[holes[0]] += self.modulus * likely
+        ticks = last + np.cumsum(steps)
+        self._last = int(ticks[-1])
+        self._learn(arrival_ns, self._delay(arrival_ns, self._last), fresh=fresh)
+        return ticks, found
+
+    def _holes(self, steps: Array) -> Array:
+        """Rows that do not come one period after the one before."""
+        if self.period is None:
+            return np.zeros(0, np.int64)
+        return np.flatnonzero(np.abs(steps - self.period) > self.jitter)
+
+    def _delay(self, arrival_ns: int, tick: int) -> float:
+        return (arrival_ns - self._first_ns) - (tick - self._first) * self.tick_ns
+
+    def _wraps(self, arrival_ns: int, tick: int) -> tuple[int, int, int]:
+        """The fewest, the likeliest and the most wraps unseen if the last row was at ``tick`` without any.
+
+        All delays of late lie within ``latency_ns``: this one's is more than the slowest less that, and less than
+        the fastest and that.
+        """
+        wrap, delay, stray = self.modulus * self.tick_ns, self._delay(arrival_ns, tick), self.rate_ppm * 1e-6
+        high = self._fast[0] + stray * (arrival_ns - self._fast[1]) + self.latency_ns
+        low = self._slow[0] - stray * (arrival_ns - self._slow[1]) - self.latency_ns
+        fewest = max(0, math.ceil((delay - high) / wrap))
+        most = max(fewest, math.floor((delay - low) / wrap))
+        return fewest, min(max(round((delay - self._usual) / wrap), fewest), most), most
+
+    def _learn(self, arrival_ns: int, delay: float, *, fresh: bool) -> None:
+        stray = self.rate_ppm * 1e-6
+        if fresh or delay <= self._fast[0] + stray * (arrival_ns - self._fast[1]):
+            self._fast = delay, arrival_ns
+        if fresh or delay >= self._slow[0] - stray * (arrival_ns - self._slow[1]):
+            self._slow = delay, arrival_ns
+        self._usual = delay if fresh else self._usual + (delay - self._usual) / 8
