@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,16 @@ class Pieces:
     def positions(self, ticks: Array) -> Array:
         """Return the positions (float64) of ticks (int64)."""
         return (ticks - self.tick0).astype(np.float64) * self.sub
+
+    def between(self, start: float, stop: float) -> Pieces:
+        """Return the pieces that have something between two positions."""
+        first = int(np.searchsorted(self.right, math.floor(start) + self.base, "right"))
+        last = int(np.searchsorted(self.left, math.ceil(stop) + self.base, "left"))
+        cut = slice(first, max(first, last))
+        return replace(
+            self, left=self.left[cut], right=self.right[cut], p0=self.p0[cut], p1=self.p1[cut], rate=self.rate[cut],
+            late=self.late[cut],
+        )  # fmt: skip
 
     def misplaced(self, edges: Array) -> Array:
         """Return the variance (J^2) of where in a late piece its energy was used, at edges in positions."""

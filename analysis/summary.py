@@ -38,7 +38,9 @@ class Summary:
 def summarise(run: Derived) -> Summary:
     """Sum the phases of a packed run over its requests."""
     rows = rows_of(run)
-    return Summary(run.id, tuple(rows), (*marker_notes.warnings(run), *_notes(rows), *marker_notes.notes(run)))
+    return Summary(
+        run.id, tuple(rows), (*marker_notes.warnings(run), *_notes(rows), *marker_notes.notes(run))
+    )
 
 
 def payload(run: Derived) -> dict[str, Any]:

@@ -38,10 +38,9 @@ class Stored:
     stop_ns: int | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.file, str) or not isinstance(self.columns, str):
-            raise TypeError(
-                f"expected a file's name and columns as text, got {self.file!r} and {self.columns!r}"
-            )
+        said: list[Any] = [self.file, self.columns]
+        if not all(isinstance(text, str) for text in said):
+            raise TypeError(f"expected a file's name and columns as text, got {said[0]!r} and {said[1]!r}")
 
 
 @dataclass
