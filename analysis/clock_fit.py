@@ -31,6 +31,8 @@ PRIOR_PPM = 200.0
 """No clock's rate is taken to be further from its nominal one than this, until readings show it."""
 MOST = 0.05
 """What looks like a rate further off than this (relative) is a step, unless one line goes through many readings."""
+FEW_SHARED = 8
+"""Readings that fit both the segment before and the one after, up to which a step explains them."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _cut(seen: Seen, assumed: Assumed) -> list[tuple[Seen, Assumed]]:
         stop = starts[k + 1] if k + 1 < len(starts) else len(seen)
         both = limits.part(start, stop)
         shared = cut - _earliest(both, start, assumed)
-        step = shared <= min(8, (cut - start) // 4)
+        step = shared <= min(FEW_SHARED, cut - start - 1)
         end, begin = (cut - shared, cut) if step else (cut - shared // 2, cut - shared // 2)
         joined = assumed.rho if step else _needed(both, assumed)
         found.append((seen.take(slice(start, max(end, start + 1))), replace(assumed, rho=max(rho, joined))))

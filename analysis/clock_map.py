@@ -118,7 +118,9 @@ class Segment:
 
     def ticks_at(self, host_ns: Array) -> Array:
         """Ticks less ``tick0`` (float64) at these host times."""
-        return ((host_ns.astype(np.int64) - self.host0).astype(np.float64) - self.fraction) / self.rate
+        return np.asarray(
+            ((host_ns.astype(np.int64) - self.host0).astype(np.float64) - self.fraction) / self.rate
+        )
 
     def bound(self, host_ns: Array) -> tuple[Array, Array]:
         """The least and the most by which the truth lies after the line, ns; infinite where unknown."""
@@ -205,10 +207,12 @@ class Map:
 
     def to_host(self, ticks: Array) -> Array:
         """Return host ns (int64, rounded) of these ticks."""
-        return self._pieces.to_host(ticks)
+        return self._main.line(ticks) if len(self.segments) < 2 else self._pieces.to_host(ticks)
 
     def to_ticks(self, host_ns: Array, base: int = 0) -> Array:
         """Return ticks less ``base`` (float64, with fractions) at these host times."""
+        if len(self.segments) < 2:
+            return self._main.ticks_at(host_ns) + float(self._main.tick0 - base)
         return self._pieces.to_ticks(host_ns, base)
 
     def bound(self, host_ns: Array) -> tuple[Array, Array]:
@@ -218,7 +222,7 @@ class Map:
         anywhere between their readings.
         """
         if len(self.segments) < 2:
-            return (self.segments or (Segment(),))[0].bound(host_ns)
+            return self._main.bound(host_ns)
         t = host_ns.astype(np.int64)
         low, high = np.full(len(t), np.inf), np.full(len(t), -np.inf)
         for k, segment in enumerate(self.segments):
@@ -267,7 +271,7 @@ class Map:
     @cached_property
     def _pieces(self) -> _Pieces:
         """Lines, and between them the middle third of the time from one's last reading to the next one's first."""
-        line = (self.segments or (Segment(),))[0]
+        line = self.segments[0]
         pieces = [(line.tick0, line.host0, line.fraction, line.rate)]
         for step, segment in zip(self._steps, self.segments[1:], strict=True):
             third = (step.host_after - step.host_before) // 3

@@ -41,7 +41,7 @@ LEAST_CONFIDENCE = 1.7
 """Best peak over the next one."""
 SHAPE = 0.1
 """Standard uncertainty from the shape of a rise that was fitted, as a part of it."""
-GRID, ZOOMS, HALVINGS = 9, 6, 10
+GRID, ZOOMS, HALVINGS = 9, 6, 4
 
 
 @dataclass(frozen=True)
@@ -249,9 +249,15 @@ class _Problem:
 
     def gain(self, middle: float, rise: float) -> float:
         """By how much a rise with this middle lowers the sum of squares; 0 where its step would be negative."""
-        s = self.free(response(self.code, self.trace, middle - rise / 2, rise))
-        along = float(s @ self.power)
-        return along * along / max(float(s @ s), 1e-30) if along > 0 else 0.0
+        s = response(self.code, self.trace, middle - rise / 2, rise)
+        along, plain = _dot(s, self.power), (_dot(s, self.nuisance[:, 0]), _dot(s, self.nuisance[:, 1]))
+        square = _dot(s, s) - plain[0] ** 2 - plain[1] ** 2
+        return along * along / max(square, 1e-30) if along > 0 else 0.0
+
+
+def _dot(a: Array, b: Array) -> float:
+    """Not ``a @ b``: its threads wait for each other where other programs are busy."""
+    return float(np.einsum("i,i->", a, b))
 
 
 def _fit(code: Code, trace: Trace, peak: _Peak, rise_s: float | None) -> Found | None:
@@ -273,11 +279,15 @@ def _fit(code: Code, trace: Trace, peak: _Peak, rise_s: float | None) -> Found |
 
 
 def _best(problem: _Problem, at: float, rise_s: float | None) -> tuple[float, float]:
-    """Refine a grid of middles (and rises) around the best, each time a quarter as wide."""
+    """Refine a grid of middles (and rises) around the best, each time a quarter as wide.
+
+    Rises shorter than a period are left out: no sample would lie in most of them, and noise would choose among them.
+    """
     chip = problem.code.chip_s
-    reach, rises = chip, np.array([rise_s])
+    reach, shortest, rises = chip, 0.0, np.array([rise_s])
     if rise_s is None:
-        rises = np.linspace(0.0, LONGEST_RISE * chip, GRID)
+        shortest = min(problem.trace.period, LONGEST_RISE * chip)
+        rises = np.linspace(shortest, LONGEST_RISE * chip, GRID)
     best = at, float(rises[0])
     spread = rises[-1] - rises[0]
     for _ in range(ZOOMS):
@@ -285,7 +295,9 @@ def _best(problem: _Problem, at: float, rise_s: float | None) -> tuple[float, fl
         best = max(((m, r) for m in middles for r in rises), key=lambda point: problem.gain(*point))
         reach, spread = reach / 4, spread / 4
         if rise_s is None:
-            rises = np.unique(np.clip(best[1] + np.linspace(-spread, spread, 5), 0.0, LONGEST_RISE * chip))
+            rises = np.unique(
+                np.clip(best[1] + np.linspace(-spread, spread, 3), shortest, LONGEST_RISE * chip)
+            )
     return _vertex(problem, *best, reach), best[1]
 
 
@@ -314,23 +326,31 @@ def _uncertainty(
         rise_u = _rise_u(
             problem, onset + rise / 2, rise, max(clustered / alone, 1.0) * variance if alone else 0.0
         )
-        square += (rise_u / 2) ** 2 + (SHAPE * rise) ** 2
+        square += (
+            (rise_u / 2) ** 2 + (SHAPE * rise) ** 2 + trace.period**2 / 48
+        )  # anywhere from 0 to a period
     return math.sqrt(square)
 
 
 def _rise_u(problem: _Problem, middle: float, rise: float, variance: float) -> float:
     """How far the rise may lie from the fitted one until the sum of squares has grown by ``variance``, s.
 
-    By its curvature alone it would be too small: a rise that is shorter than a period cannot be told from none.
+    By its curvature alone it would be too small. For each rise the middle is refined anew.
     """
-    least, reach = problem.gain(middle, rise) - variance, 0.0
+    reach = max(rise, problem.trace.period)
+    middles = middle + np.linspace(-reach, reach, GRID)
+
+    def gain(other: float) -> float:
+        return max(problem.gain(m, other) for m in middles)
+
+    least, widest = gain(rise) - variance, 0.0
     for end in (0.0, LONGEST_RISE * problem.code.chip_s):
         near, far = rise, end
         for _ in range(HALVINGS):
             between = (near + far) / 2
-            near, far = (between, far) if problem.gain(middle, between) >= least else (near, between)
-        reach = max(reach, abs(far - rise))
-    return reach
+            near, far = (between, far) if gain(between) >= least else (near, between)
+        widest = max(widest, abs(far - rise))
+    return widest
 
 
 def _between_samples(code: Code, trace: Trace, onset: float, rise: float) -> float:

@@ -85,10 +85,10 @@ def test_its_standard_uncertainty_is_one(how):
 
 
 @given(
-    seed=st.integers(0, 10**6), hz=st.sampled_from([100.0, 333.0, 1000.0]), snr_db=st.floats(6.0, 40.0),
+    seed=st.integers(0, 10**6), hz=st.sampled_from([100.0, 333.0]), snr_db=st.floats(6.0, 40.0),
     rise_s=st.floats(0.0, 0.04), ppm=st.floats(-200.0, 200.0), step_w=st.floats(0.01, 100.0), play=st.integers(0, 1),
 )  # fmt: skip
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=25, deadline=None)
 def test_a_rise_that_nobody_knows_is_fitted_and_the_onset_stays_within_four_u(seed, hz, **how):
     found, off = error(seed, None, hz=hz, seconds=12.0, **how)
     assert found is not None
@@ -97,6 +97,14 @@ def test_a_rise_that_nobody_knows_is_fitted_and_the_onset_stays_within_four_u(se
     assert (
         10 * np.log10(found.snr) == pytest.approx(how["snr_db"], abs=1.5) or how["ppm"] or how["snr_db"] > 20
     )
+
+
+def test_a_rise_shorter_than_a_period_is_not_read_out_of_the_noise():
+    """Chosen by the samples that chanced to lie in them, short rises put the onset 8 standard uncertainties off."""
+    for seed in (141, 83, 158, 128, 44, 75):
+        found, off = error(seed, None, hz=100.0, seconds=11.5)
+        assert found is not None
+        assert abs(off) < 3 * found.u_s
 
 
 @pytest.mark.parametrize("late_s", [0.002, 0.005, 0.02])
@@ -212,6 +220,17 @@ def test_a_fast_meter_is_averaged_first():
     assert found is not None
     assert abs(found.onset_s - 3.0 - Code(at).centre * 1e-9) < 4 * found.u_s < 4e-4
     assert 10 * np.log10(found.snr) == pytest.approx(3.0, abs=0.2)
+
+
+@pytest.mark.parametrize("stalled", [slice(10, 12), slice(20, 30)])
+def test_edges_that_a_busy_machine_carried_out_together_do_not_matter(stalled):
+    at = CODES[0].edges.copy()
+    at[stalled] = at[stalled.stop] - 1000 * np.arange(stalled.stop - stalled.start, 0, -1)
+    made, t = Code(at), np.arange(0, 13, 2e-3)
+    watts = response(made, moments(t, t), 6.0, RISE_S) + np.random.default_rng(7).normal(0, 0.5, len(t))
+    found = find(made, moments(t, watts), RISE_S)
+    assert found is not None
+    assert abs(found.onset_s - 6.0) < 4 * found.u_s
 
 
 def naive_scores(template: np.ndarray, power: np.ndarray, mask: np.ndarray) -> list[float]:

@@ -12,7 +12,7 @@ from melt_stream.analysis.pack import pack
 from melt_stream.analysis.report import build
 from melt_stream.cli._common import NO_OPTIONS, Options, print_json, say
 from melt_stream.cli._energy_table import show_energy
-from melt_stream.cli._recording import record_and_tell, status, where
+from melt_stream.cli._recording import record_and_tell, status, tell_of_markers, where
 
 
 def run(
@@ -30,6 +30,7 @@ def run(
     packed = pack(outcome.path)
     report = build(packed, packed.path / "report.html")
     if options.json:
+        tell_of_markers(packed)
         print_json({**where(packed.path), "report": str(report)})
         return status(outcome)
     inconclusive = show_energy(packed, options)
