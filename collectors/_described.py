@@ -138,7 +138,6 @@ class Described:
     rails: Rails
     clock: Clock = HOST
     period_ns: float | None = None
-    polled: bool = False
     streams: dict[str, Stream] = field(default_factory=dict, init=False)
     _fill: dict[str, list[tuple[str, str | float]]] = field(default_factory=dict, init=False)
 
@@ -202,8 +201,7 @@ class Described:
         return {source for source in sources.values() if isinstance(source, str)}
 
     def _stream(self, name: str, columns: Mapping[str, ColumnType]) -> Stream:
-        stream = Stream(name, clock=self.clock, period_ns=self.period_ns, **dict[str, Any](columns))
-        return stream.as_polled(self.period_ns) if self.polled else stream
+        return Stream(name, clock=self.clock, period_ns=self.period_ns, **dict[str, Any](columns))
 
 
 def _rail(name: str, spec: RailSpec) -> Rail:

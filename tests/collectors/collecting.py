@@ -9,6 +9,7 @@ from typing import Any
 import trio
 
 from melt_stream.engine import record
+from melt_stream.outlet import warm_up
 from melt_stream.sink import Batch
 from melt_stream.testing import Keep
 
@@ -35,7 +36,7 @@ class Watched(Keep):
     def gaps(self, stream: str | None = None) -> list[dict[str, Any]]:
         return [gap for gap in self.rows("run.gaps") if stream in (None, gap["stream"])]
 
-    async def until(self, enough: Callable[[], object], seconds: float = 8) -> None:
+    async def until(self, enough: Callable[[], object], seconds: float = 15) -> None:
         with trio.fail_after(seconds):
             while not enough():
                 await self._more.wait()
@@ -44,6 +45,7 @@ class Watched(Keep):
 @asynccontextmanager
 async def collecting(collector: Any) -> AsyncIterator[Watched]:
     """Record with the engine for the time of the body; a failure of the collector is raised."""
+    warm_up()  # takes seconds on a busy machine, which are none of `until`'s
     watched = Watched()
 
     async def run() -> None:
