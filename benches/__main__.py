@@ -18,6 +18,7 @@ from benches.measure import Effort
 BENCHES = {
     "alignment": "Alignment: the energy of 1 M tokens out of 10 M samples",
     "journal": "Outlet, engine and journal: rows recorded and read back",
+    "meters": "Meters: bytes to samples, and what reading them costs",
     "polling": "Poller: how late it reads, and what it costs",
     "host": "Cost of recording this host",
     "startup": "Start",
