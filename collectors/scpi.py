@@ -35,16 +35,14 @@ USUAL_PORT = 5025
 class Scpi:
     """Ask an instrument for its values at a rate, as a preset or ``query``, ``columns`` and ``rails`` describe.
 
-    Say ``address`` or ``port``. What a preset says can be said otherwise. The error queue is read after the set-up, after
+    What a preset says can be said otherwise. The error queue is read after the set-up, after
     an answer that failed, and every ``errors_every_s``; after a failure the connection is made anew, so that a late
     answer is never taken for another's.
     """
 
+    address: str
+    """``host`` or ``host:port`` of a raw socket, 5025 by default; or a serial port, such as ``/dev/ttyUSB0``."""
     _: KW_ONLY
-    address: str = ""
-    """``host`` or ``host:port`` of a raw socket; 5025 by default."""
-    port: str = ""
-    """Serial port, such as ``/dev/ttyUSB0``."""
     baud: PositiveInt = 9600
     preset: str = ""
     """One of keysight_34465a, rs_ngm, rs_ngu, yokogawa_wt310."""
@@ -67,8 +65,6 @@ class Scpi:
     optional: bool = False
 
     def __post_init__(self) -> None:
-        if bool(self.address) == bool(self.port):
-            raise ConfigError(f"expected address or port, got {'both' if self.port else 'neither'}")
         if self.preset and self.preset not in PRESETS:
             raise ConfigError(f"preset: expected one of {', '.join(sorted(PRESETS))}, got {self.preset!r}")
         usual = PRESETS.get(self.preset)
@@ -85,7 +81,7 @@ class Scpi:
             raise ConfigError(f"expected a command in ASCII on one line, got {wrong[0]!r}")
         if not all("?" in text for text in self.query):
             raise ConfigError(f"query: expected queries, which have a '?', got {self.query}")
-        if self.address:
+        if not self.is_serial:
             host_and_port(self.address, USUAL_PORT)
         kept = {name: spec for name, spec in specs(self.columns).items() if spec.unit != SKIPPED}
         self.described = Described(kept, self.rails)
@@ -98,14 +94,14 @@ class Scpi:
 
     def check(self) -> Health:
         """Tell where it is expected; asks nobody."""
-        if self.port:
-            return _serial.health("SCPI instrument", (), self.port)
+        if self.is_serial:
+            return _serial.health("SCPI instrument", (), self.address)
         return Health(True, f"expected at {self.address}; not asked")
 
     @property
-    def name(self) -> str:
-        """What messages call it."""
-        return self.address or self.port
+    def is_serial(self) -> bool:
+        """Whether the address is a serial port's path."""
+        return "/" in self.address
 
     async def collect(self, out: Outlet) -> None:
         """Poll until cancelled."""
@@ -118,12 +114,12 @@ class Scpi:
     def wire(self) -> Wire:
         """Connect. Raises ``Transient`` where nobody answers."""
         try:
-            if self.port:
-                return SerialWire(self.port, self.baud, self.timeout_s)
+            if self.is_serial:
+                return SerialWire(self.address, self.baud, self.timeout_s)
             return TcpWire(*host_and_port(self.address, USUAL_PORT), self.timeout_s)
         except (OSError, serial.SerialException) as exc:
             raise Transient(
-                f"{self.name}: expected an instrument that answers, got {exc}; is it on?"
+                f"{self.address}: expected an instrument that answers, got {exc}; is it on?"
             ) from exc
 
 
@@ -180,7 +176,7 @@ class _Asked(Poller):
 
     def _open(self) -> Link:
         """Connect, see that it is the same instrument, set it up, and read what it thinks of that."""
-        link = Link(self.scpi.wire(), self.scpi.name, self.scpi.timeout_s)
+        link = Link(self.scpi.wire(), self.scpi.address, self.scpi.timeout_s)
         self._link = link
         try:
             identity = self._identify(link)
@@ -206,7 +202,7 @@ class _Asked(Poller):
         for _ in range(8):
             if identity.count(",") >= 2 and (not self._identity or identity == self._identity):
                 break
-            if not self.scpi.port:
+            if not self.scpi.is_serial:
                 raise DeviceError(
                     f"{link.name}: expected {self._identity or 'an identity with commas'} from *IDN?, got {identity!r}"
                 )
