@@ -25,6 +25,7 @@ BENCHES = {
     "archive": "First query to an archive of 1,000 runs",
     "packing": "Packing",
     "report": "Report of a run of 1 M samples",
+    "ppk2": "PPK2: words to columns",
 }
 """Modules of this package, and the titles of their tables."""
 
