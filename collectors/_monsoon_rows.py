@@ -154,8 +154,8 @@ class Rows:
 
 def _place(held: list[_Held], lost_ns: float) -> int:
     """Return the block in which samples were lost: from it on, all are as late; a skip close behind is its trace."""
-    first = len(held) - 1
-    while first and held[first - 1].late > lost_ns - JITTER_NS:
+    first, jitter = len(held) - 1, min(LATE_NS, JITTER_NS + lost_ns / 20)
+    while first and held[first - 1].late > lost_ns - jitter:
         first -= 1
     return next((i for i in range(first, min(first + 3, len(held))) if held[i].skipped), first)
 
