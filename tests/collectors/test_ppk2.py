@@ -151,6 +151,12 @@ def test_the_spike_filter_replaces_three_samples_after_a_change_of_range():
     assert amps[53] == pytest.approx(0.06)
 
 
+async def end(out, running, seconds):
+    """Cancel the collector so many seconds after its first row, however busy the machine is."""
+    await out.is_ready.wait()
+    running.deadline = trio.current_time() + seconds
+
+
 async def record(seconds, *faults, load="square:100mA,500mA,100ms", settings=(), **fields):
     """Run the collector against the emulator."""
     emulator = Emulator(load=Load.parse(load), faults=Faults.parse(faults), **dict(settings))
@@ -162,8 +168,10 @@ async def record(seconds, *faults, load="square:100mA,500mA,100ms", settings=(),
         collector = Ppk2(3.7, port=place["port"], **fields)
         failed = None
         try:
-            with trio.move_on_after(seconds):
-                await collector.collect(hub.outlet("it"))
+            out = hub.outlet("it")
+            with trio.CancelScope() as running:
+                nursery.start_soon(end, out, running, seconds)
+                await collector.collect(out)
             await trio.testing.wait_all_tasks_blocked(0.05)
         except DeviceError as exc:
             failed = exc
@@ -217,7 +225,7 @@ async def test_a_fault_is_a_gap_of_its_true_length_and_no_reading_is_wrong(fault
     tick = rows["tick"].to_numpy()
     (jump,) = np.flatnonzero(np.diff(tick) != 1)
     assert (gaps[0]["start"], gaps[0]["stop"]) == (tick[jump], tick[jump + 1])
-    assert emulator.faults.done[0].sample == pytest.approx(tick[jump] + 1000, abs=1000)
+    assert emulator.faults.done[0].sample == pytest.approx(tick[jump] + 1000, abs=5000)
 
 
 async def test_unsteady_counters_lose_nothing():
