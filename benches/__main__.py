@@ -18,6 +18,7 @@ from benches.measure import Effort
 BENCHES = {
     "alignment": "Alignment: the energy of 1 M tokens out of 10 M samples",
     "journal": "Outlet, engine and journal: rows recorded and read back",
+    "meters": "Meters: bytes to samples, and what reading them costs",
     "polling": "Poller: how late it reads, and what it costs",
     "host": "Cost of recording this host",
     "clocks": "Clock maps: is the truth within the bound, and how wide is it",
@@ -25,6 +26,7 @@ BENCHES = {
     "archive": "First query to an archive of 1,000 runs",
     "packing": "Packing",
     "report": "Report of a run of 1 M samples",
+    "ppk2": "PPK2: words to columns",
 }
 """Modules of this package, and the titles of their tables."""
 

@@ -22,6 +22,10 @@ COMMANDS = {
     "runs": ("runs:app", "List the runs of the archive; tag, note or remove one."),
     "import": ("importing:import_", "Import a recording that another tool made."),
     "export": ("export:export", "Write a run's tables as CSV or Parquet files."),
+    "emulate": (
+        "emulate:emulate",
+        "Be an instrument on a pty or socket, playing a load, with faults to order.",
+    ),
     "pack": ("pack:pack", "Turn a recorded run into Parquet and derive its energy (again)."),
     "doctor": (
         "doctor:doctor",

@@ -29,6 +29,7 @@ def _check(group: str, name: str) -> dict[str, Any]:
 
 
 def _health(group: str, name: str) -> Health:
+    plug_in: Any = None
     try:
         plug_in = plugins.load(group, name)
         made = plug_in()
@@ -37,6 +38,9 @@ def _health(group: str, name: str) -> Health:
     except ImportError as exc:
         return Health(False, f"its driver is not installed: {exc}", f"pip install 'melt-stream[{name}]'")
     except TypeError:
-        return Health(True, "needs settings", f"melt-stream collectors {name} tells which")
+        here = getattr(plug_in, "here", None)  # what can be said without settings: is it plugged in?
+        return (
+            here() if here else Health(True, "needs settings", f"melt-stream collectors {name} tells which")
+        )
     check = getattr(made, "check", None)
     return check() if check else Health(True, "no check of its own")

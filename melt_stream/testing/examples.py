@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from melt_stream.plugins import configure
+from melt_stream.plugins import configure, load
 from melt_stream.testing.trees import FakeTree
 
 
@@ -21,7 +21,8 @@ async def made_from_example(cls: Any, folder: Path) -> AsyncIterator[Any]:
 
     ``{"kind": "files", "tree": {path: text}}`` puts the files below ``folder``, which becomes its ``root`` (or its
     ``path``, where it has no ``root``); ``{"kind": "http", "replies": {path: text}}`` answers requests for these
-    paths with these texts, at the address that stands for ``{url}`` in the configuration; ``{"kind": "plain"}`` needs nothing. ``config`` are its
+    paths with these texts, at the address that stands for ``{url}`` in the configuration; ``{"kind": "emulator", "emulator": name}`` plays
+    that emulator, whose place fills ``{port}``, ``{host}``, ``{tcp_port}``; ``{"kind": "plain"}`` needs nothing. ``config`` are its
     fields. Raises ``ValueError`` for another kind.
     """
     example = cls.example()
@@ -33,17 +34,31 @@ async def made_from_example(cls: Any, folder: Path) -> AsyncIterator[Any]:
             yield configure(cls, config, where)
         case "http":
             async with _answering(example["replies"]) as url:
-                yield configure(cls, _filled(config, url), where)
+                yield configure(cls, _filled(config, {"url": url}), where)
+        case "emulator":
+            async with trio.open_nursery() as nursery:
+                place = await nursery.start(load("melt_stream.emulators", example["emulator"])().play)
+                yield configure(cls, _filled(config, place), where)
+                nursery.cancel_scope.cancel()
         case "plain":
             yield configure(cls, config, where)
         case kind:
-            raise ValueError(f"{where}: expected kind 'files', 'http' or 'plain', got {kind!r}")
+            raise ValueError(f"{where}: expected kind 'files', 'http', 'emulator' or 'plain', got {kind!r}")
 
 
-def _filled(config: dict[str, Any], url: str) -> dict[str, Any]:
+def _filled(config: dict[str, Any], place: Mapping[str, str | int]) -> dict[str, Any]:
+    """Fill in ``{url}`` and the like; a value that is only one of them keeps its type."""
     return {
-        key: value.replace("{url}", url) if isinstance(value, str) else value for key, value in config.items()
+        key: _filled_in(value, place) if isinstance(value, str) else value for key, value in config.items()
     }
+
+
+def _filled_in(value: str, place: Mapping[str, str | int]) -> str | int:
+    if (name := value[1:-1]) in place and value == f"{{{name}}}":
+        return place[name]
+    for name, where in place.items():
+        value = value.replace(f"{{{name}}}", str(where))
+    return value
 
 
 @asynccontextmanager

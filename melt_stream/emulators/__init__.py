@@ -1,0 +1,47 @@
+"""Stand-ins for instruments: bit-exact on a real pty or socket, playing a load at true rate, with faults to order.
+
+An emulator is a dataclass with ``load`` and ``faults`` among its fields and one method, ``play``, found by the
+entry point ``melt_stream.emulators``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Protocol
+
+import trio
+
+from melt_stream.clock import monotonic
+from melt_stream.emulators._faults import Faults
+from melt_stream.emulators._load import Load
+
+__all__ = ["Emulated", "Emulator", "Faults", "Load", "Place"]
+
+Place = dict[str, str | int]
+"""Where to connect: ``port`` (a path), or ``host`` and ``tcp_port``; whatever else a client must know."""
+
+
+class Emulator(Protocol):
+    """What ``melt-stream emulate`` plays."""
+
+    load: Load
+    faults: Faults
+    began: int
+
+    async def play(self, task_status: trio.TaskStatus[Place] = trio.TASK_STATUS_IGNORED) -> None:
+        """Be the instrument until cancelled; report where to connect as soon as that is possible."""
+
+
+@dataclass
+class Emulated:
+    """The fields that every emulator has."""
+
+    _: KW_ONLY
+    load: Load = field(default_factory=lambda: Load.parse("constant:1W"))
+    faults: Faults = field(default_factory=Faults)
+    began: int = field(default_factory=monotonic, init=False)
+    """Host monotonic time, ns, at which the load's second 0 lies."""
+
+    def seconds(self) -> float:
+        """Seconds of the load that have passed, by the host's clock."""
+        return (monotonic() - self.began) / 1e9
