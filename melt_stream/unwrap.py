@@ -15,7 +15,11 @@ Array = np.ndarray[Any, Any]
 
 
 class Hole(NamedTuple):
-    """Rows are missing, or may be, just before this ``row`` of the block."""
+    """Rows are missing, or may be, just before this ``row`` of the block.
+
+    Where just so many were lost that the count looks as if none were, nothing shows which row of the block they came
+    before: it stands before the first.
+    """
 
     row: int
     start: int

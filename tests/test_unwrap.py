@@ -72,7 +72,11 @@ def test_ticks_are_true_or_lie_in_a_hole_that_says_so(counter, seed, ppm, lost, 
         assert (np.diff(ticks) > 0).all()
         assert ((ticks - rows) % modulus == (true[0] % modulus - true[0]) % modulus).all()
         off = np.abs(ticks - rows - (true[0] % modulus - true[0]))
-        assert (off <= slack).all()
+        unplaced = max(
+            (hole.longest for hole in holes), default=0
+        )  # within a block, whole wraps lost leave no trace
+        assert (off <= slack + unplaced).all()
+        assert off[-1] <= slack
     if modulus * tick_ns > 20 * latency and not slack:
         assert unwrap._last == true[-1] + true[0] % modulus - true[0]
 

@@ -137,6 +137,10 @@ class Ppk2(Emulated):
     async def _send(self, line: Line, scope: trio.CancelScope) -> None:
         while True:
             await self._streaming.wait()
+            if (
+                not self._streaming.is_set()
+            ):  # stopped in the meantime: it was another event that was waited for
+                continue
             epoch, hz = self._epoch, HZ * self.faults.rate
             made = stalled = 0
             while epoch == self._epoch:
