@@ -17,6 +17,8 @@ from melt_stream.errors import DeviceError, MeltError, Transient
 from melt_stream.plugins import configure
 from tests.collectors.collecting import Watched, collecting
 
+pytestmark = pytest.mark.realtime
+
 RAMP = "ramp:0W,4W,700ms"
 """Each sample differs from its neighbours by twice the coarse range's step: a wrong number of a sample is seen."""
 CALIBRATION = "calibration: the box measured its own reference"

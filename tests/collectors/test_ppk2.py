@@ -21,6 +21,8 @@ from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Hub, warm_up
 from melt_stream.testing.keep import Keep
 
+pytestmark = pytest.mark.realtime
+
 
 def words(count, seed=0):
     """Samples that can be told apart: an ADC field and inputs of noise."""

@@ -10,6 +10,8 @@ from pyarrow import parquet
 from melt_stream.emulators import Faults, Load
 from melt_stream.errors import ConfigError
 
+pytestmark = pytest.mark.realtime
+
 T = np.array([0.0, 0.3, 0.6, 1.1])
 
 

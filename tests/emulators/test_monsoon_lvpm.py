@@ -12,6 +12,8 @@ import trio
 from melt_stream.emulators import Load
 from melt_stream.emulators.monsoon_lvpm import MonsoonLvpm
 
+pytestmark = pytest.mark.realtime
+
 
 def driven(port: str) -> list[float]:
     with warnings.catch_warnings():

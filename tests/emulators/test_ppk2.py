@@ -9,6 +9,8 @@ from ppk2lab.types import GapEvent, Mode
 from melt_stream.emulators import Faults, Load
 from melt_stream.emulators.ppk2 import Ppk2, step
 
+pytestmark = pytest.mark.realtime
+
 SQUARE = Load.parse("square:100mA,500mA,100ms")
 
 

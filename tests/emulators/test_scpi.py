@@ -11,6 +11,8 @@ import trio
 from melt_stream.emulators import Faults, Load
 from melt_stream.emulators.scpi import Scpi
 
+pytestmark = pytest.mark.realtime
+
 LONG = "MEASURE:SCALAR:CURRENT:DC?"
 
 
