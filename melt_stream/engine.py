@@ -66,9 +66,12 @@ async def record(
     async with trio.open_nursery() as watching:
         watching.start_soon(on_signals, interrupt, feeding.abandon)
         async with trio.open_nursery() as consuming:
-            await feeding.start(consuming)
             consuming.start_soon(_to_the_end, ship, hub, feeding.inboxes, flush_every, closed)
             try:
+                with trio.CancelScope(
+                    shield=True
+                ):  # a sink whose start is cancelled would never see its input end
+                    await feeding.start(consuming)
                 async with trio.open_nursery() as collecting:
                     ender.begin(collecting.cancel_scope)
                     collecting.start_soon(feeding.heed)

@@ -554,3 +554,14 @@ async def test_a_failure_while_ending_is_told_and_does_not_start_it_again(autoju
     ending = await run({"meter": cleaning}, [], seconds=1)
     assert (ending.reason, str(ending.error)) == ("time limit", "the port would not close")
     assert cleaning.seen == ["cleaned"]
+
+
+async def test_cancelled_before_it_begins_the_sinks_still_see_the_end():
+    class Prepared(Keep):
+        def prepare(self) -> None:
+            pass
+
+    with trio.fail_after(30), trio.CancelScope() as scope:
+        scope.cancel()
+        await record({}, [Prepared(), Keep()])
+    assert scope.cancelled_caught
