@@ -25,6 +25,7 @@ import pyarrow as pa
 from melt_stream.analysis.counting import increments
 from melt_stream.analysis.kernels import fixed, sweep
 from melt_stream.errors import DataError
+from melt_stream.rail import goes_on as late_loses_nothing
 from melt_stream.units import A, C, J, Unit, V, W
 
 Array = np.ndarray[Any, Any]
@@ -171,11 +172,8 @@ def period_ticks(rail: RailData, ticks: Array) -> float:
 
 
 def goes_on(facts: Mapping[str, Any]) -> bool:
-    """Tell whether a late reading of the rail loses nothing, as :attr:`melt_stream.rail.Rail.goes_on`."""
-    since_last = (
-        facts.get("kind") == "mean" and not facts.get("window_ns") and facts.get("anchor", "end") == "end"
-    )
-    return facts.get("kind") == "counter" or since_last
+    """Tell whether a late reading of the rail with these facts loses nothing."""
+    return late_loses_nothing(facts.get("kind"), facts.get("window_ns"), facts.get("anchor", "end"))
 
 
 def silent(rail: RailData) -> list[tuple[int, int, int, float]]:

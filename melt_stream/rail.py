@@ -51,6 +51,10 @@ class Rail:
 
     @property
     def goes_on(self) -> bool:
-        """True where a late reading loses nothing: a counter, and a mean over all the time since the last sample."""
-        since_last = self.kind == "mean" and self.window_ns is None and self.anchor == "end"
-        return self.kind == "counter" or since_last
+        """As :func:`goes_on` has it."""
+        return goes_on(self.kind, self.window_ns, self.anchor)
+
+
+def goes_on(kind: str | None, window_ns: float | None, anchor: str | None) -> bool:
+    """Tell whether a late reading loses nothing: a counter, and a mean over all the time since the last sample."""
+    return kind == "counter" or (kind == "mean" and not window_ns and anchor == "end")
