@@ -66,6 +66,23 @@ def test_at_5_khz_it_is_found_within_a_sample_which_is_what_its_noise_allows():
     assert np.quantile(np.abs(errors.reshape(-1, 2).mean(1)), 0.95) < 1.0
 
 
+@pytest.mark.parametrize("play", [0, 1])
+def test_edges_that_came_all_at_once_after_a_pause_of_the_machine_hide_no_code(play):
+    at = np.array(edges(127, 4.3e6, play), np.int64)
+    for pause in (40_000_000, 210_000_000, 380_000_000):
+        inside = np.flatnonzero((at >= pause) & (at < pause + 60_000_000))
+        at[inside] = pause + 60_000_000 + np.arange(len(inside)) * 300
+    assert np.quantile(np.diff(at), 0.25) < 1000  # ns: more than a quarter of them
+    stalled = Code(at)
+    t = np.arange(-50_000_000, 650_000_000, 1_000_000)
+    watts = 2 + np.random.default_rng(1).normal(0, 0.1, len(t))
+    for k, edge in enumerate(at):
+        watts += (-1) ** k * np.clip((t - edge) / 1e6, 0, 1)
+    found = find(stalled, moments((t - stalled.centre) * 1e-9, watts), 0.001)
+    assert found is not None
+    assert abs(found.onset_s) < 4 * found.u_s < 0.001
+
+
 @pytest.mark.parametrize(
     "how",
     [

@@ -34,9 +34,8 @@ def test_a_file_of_the_kernel_is_opened_once_and_read_anew_each_time():
     mine = f"/proc/{os.getpid()}/task/{os.getpid()}/status"
     first = reader.read()
     assert {mine, "/proc/stat"} <= kept()
-    os.sched_yield()
-    second = reader.read()
-    assert first["stat"] != second["stat"] or first["switches"] != second["switches"]
+    while (second := reader.read())["stat"] == first["stat"]:
+        pass  # the kernel counts in hundredths of a second: reading long enough makes it change
     for text in (first["stat"], second["stat"]):
         assert isinstance(text, str)
         assert text.startswith("cpu ")
