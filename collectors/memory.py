@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Annotated, Any
 
@@ -63,20 +63,23 @@ class Memory(FileSensor):
             )
         return row
 
-    def read(self) -> Rows:
-        host = super().read()
-        rows = [host] if isinstance(host, dict) else list(host)
-        return [*rows, *((PROCESS, row) for row in self._processes())]
+    def look(self) -> tuple[Files, dict[str, str]]:
+        return super().look(), self._processes()
 
-    def _processes(self) -> Iterator[Row]:
+    def tell(self, seen: tuple[Files, dict[str, str]]) -> Rows:
+        files, rollups = seen
+        host = super().tell(files)
+        assert isinstance(host, dict)  # as parse makes it
+        return [host, *((PROCESS, {"pid": int(pid), **_rollup(lines)}) for pid, lines in rollups.items())]
+
+    def _processes(self) -> dict[str, str]:
         if not self._rollups and self._reads % math.ceil(self.hz) == 0:
             self._rollups = {str(pid): f"proc/{pid}/smaps_rollup" for pid in self._pids()}
         self._reads += 1
         files = read_files(self.root, self._rollups)
         rollups = {pid: lines for pid in files if (lines := text(files, pid))}
         self._rollups = {pid: self._rollups[pid] for pid in rollups}
-        for pid, lines in rollups.items():
-            yield {"pid": int(pid), **_rollup(lines)}
+        return rollups
 
     def _pids(self) -> list[int]:
         if self.process is None:

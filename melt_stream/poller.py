@@ -56,6 +56,22 @@ class Poller(ABC):
         Raise ``Transient`` where there is none this time.
         """
 
+    def look(self) -> Any:
+        """What is done at each slot: by default all of :meth:`read`.
+
+        Where making rows takes time, return what was seen and make them in :meth:`tell`. Code that runs once in a slot is
+        always cold, and costs several times what it does when many samples are told of at once.
+        """
+        return self.read()
+
+    def tell(self, seen: Any) -> Rows:
+        """Return the rows of what :meth:`look` returned, in the Trio thread; called once for each, in order.
+
+        Raise ``Transient`` where there are none.
+        """
+        rows: Rows = seen
+        return rows
+
     def end(self) -> None:  # noqa: B027 - most have nothing to let go of
         """Let go of what reads keep open; called where they are made, after the last one (which may be followed yet)."""
 
@@ -123,19 +139,18 @@ class Sample(NamedTuple):
 
     before: int
     after: int
-    rows: list[Row | tuple[Stream, Row]] | Transient
+    seen: Any
+    """What ``look`` returned, or the ``Transient`` that it raised."""
     missed: int
     """Slots that passed unread before it."""
 
 
 def _sample(poller: Poller, now: Now, missed: int, before: int) -> Sample:
-    rows: list[Row | tuple[Stream, Row]] | Transient
     try:
-        got = poller.read()
-        rows = [got] if isinstance(got, dict) else list(got)
+        seen = poller.look()
     except Transient as exc:
-        rows = exc
-    return Sample(before, now(), rows, missed)
+        seen = exc
+    return Sample(before, now(), seen, missed)
 
 
 @dataclass
@@ -185,7 +200,7 @@ class _Hand:
         self.streams: dict[int, tuple[Stream, Stream]] = {}
         """As declared and as stored; by identity, since the hash of all columns takes 2 us a row."""
         self.good: int | None = None
-        self.failed: list[Sample] = []
+        self.failed: list[tuple[Sample, Transient]] = []
         self.declared: set[tuple[str, str]] = set()
         self.losing: set[str] = set()
         self.jitter = False
@@ -204,8 +219,12 @@ class _Hand:
 
     def drain(self, loop: _Loop) -> None:
         """Hand over what the loop has read so far; a read that hangs is a gap."""
-        while loop.done:
-            self.take(loop.done.popleft())
+        try:
+            while loop.done:
+                self.take(loop.done.popleft())
+        except BaseException:
+            loop.done.clear()  # what was seen after that would fail in the same way, once more at the end
+            raise
         loop.jitter = self.jitter
         since, now = loop.reading_since, self.out.now()
         if loop.ended and since is not None and (now - since) * self.poller.hz > SLACK * 1e9:
@@ -213,21 +232,32 @@ class _Hand:
 
     def take(self, sample: Sample) -> None:
         """Put one sample's rows in the outlet, or remember that there were none."""
-        if isinstance(sample.rows, Transient):
-            return self.fail(sample, sample.rows)
+        rows = self.rows(sample.seen)
+        if isinstance(rows, Transient):
+            return self.fail(sample, rows)
         tick, t_u = (sample.before + sample.after) // 2, (sample.after - sample.before + 1) // 2
         if self.good is None:
             self.begin()
-        elif any(self.is_new(item) for item in sample.rows):
+        elif any(self.is_new(item) for item in rows):
             self.declare()
         self.close(tick)
         if sample.missed >= SLACK:
             measured = {stream for stream, _ in self.declared} - self.losing
             self.gap(tick, "reads took too long: their slots passed", sample.missed, spared=measured)
-        for item in sample.rows:
+        for item in rows:
             stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
             self.out.row(self.stored(stream), **{"tick": tick, "t_u": t_u, **row})
         self.good = tick
+
+    def rows(self, seen: Any) -> list[Row | tuple[Stream, Row]] | Transient:
+        """What a look means, or why there are no rows."""
+        if isinstance(seen, Transient):
+            return seen
+        try:
+            told = self.poller.tell(seen)
+            return [told] if isinstance(told, dict) else list(told)
+        except Transient as exc:
+            return exc
 
     def begin(self) -> None:
         """Declare the rails and facts, which may be known only now."""
@@ -254,15 +284,15 @@ class _Hand:
 
     def fail(self, sample: Sample, why: Transient) -> None:
         """Remember a read that failed; give up where none was ever good, or none for too long."""
-        self.failed.append(sample)
-        if self.good is None or sample.after - self.failed[0].before > PATIENCE_S * 1e9:
+        self.failed.append((sample, why))
+        if self.good is None or sample.after - self.failed[0][0].before > PATIENCE_S * 1e9:
             raise why
 
     def close(self, tick: int | None = None) -> None:
         """Write the reads that failed down as one gap, which ends at ``tick`` or with the last of them."""
         if self.failed and self.good is not None:
-            stop = self.failed[-1].after if tick is None else tick
-            self.gap(stop, f"unreadable: {self.failed[0].rows}", len(self.failed))
+            stop = self.failed[-1][0].after if tick is None else tick
+            self.gap(stop, f"unreadable: {self.failed[0][1]}", len(self.failed))
         self.failed = []
 
     def gap(self, stop: int, reason: str, lost: int | None, spared: Collection[str] = ()) -> None:

@@ -6,6 +6,7 @@ import glob
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, final
 
 from melt_stream.collector import Health
 from melt_stream.errors import DeviceError, Transient
@@ -93,16 +94,30 @@ class FileSensor(Poller):
     def parse(self, files: Files) -> Rows:
         """Return what the texts mean: a row, or several, each of ``stream`` unless it comes as (stream, row)."""
 
+    @final
     def read(self) -> Rows:
+        """Look, and tell: for those who call it themselves; what differs in a sensor of yours goes there."""
+        return self.tell(self.look())
+
+    def __init_subclass__(cls) -> None:
+        if "read" in cls.__dict__:  # it would never be called
+            raise TypeError(
+                f"{cls.__name__}: expected files and parse, or look and tell, got a read of its own"
+            )
+
+    def look(self) -> Any:
+        """Return the texts of all files, as :class:`Files`."""
         if self._reader is None:
             self._paths, self._constants, self._unread = self._found(), {}, True
             self._reader = Reader(self.root, self._paths, mounts())
-        files = self._files(self._reader)
-        rows = self.parse(files)
+        return self._files(self._reader)
+
+    def tell(self, seen: Any) -> Rows:
+        rows = self.parse(seen)
         if not isinstance(rows, dict):
             rows = list(rows)
         if self.first is None:
-            self.first = files
+            self.first = seen
         return rows
 
     def end(self) -> None:

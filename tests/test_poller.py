@@ -183,6 +183,37 @@ async def test_another_error_in_the_thread_ends_the_run():
     assert keep.column("it.power", "watts") == [1.0]
 
 
+@dataclass
+class Late(Meter):
+    """Makes its rows later, of what the thread saw."""
+
+    telling: set[int] = field(default_factory=set)
+
+    def look(self) -> tuple[int, float]:
+        return threading.get_ident(), next(self.script)
+
+    def tell(self, seen: tuple[int, float]) -> Rows:
+        thread, value = seen
+        self.telling.add(threading.get_ident())
+        assert thread not in self.telling
+        if value % 10 == 5:
+            raise Transient("no sense in it")
+        if value > 40:
+            raise DeviceError("this is another meter")
+        return {"watts": value}
+
+
+async def test_rows_are_made_outside_the_thread_in_order_and_an_error_there_ends_the_run_once():
+    meter = Late(hz=1000)
+    keep, ending = await really(meter, lambda _: False)
+    assert isinstance(ending.error, DeviceError)
+    assert keep.column("it.power", "watts") == [value for value in range(1, 41) if value % 10 != 5]
+    assert [why for why in keep.column("run.gaps", "reason") if "sense" in why] == [
+        "unreadable: no sense in it"
+    ] * 4
+    assert meter.telling == {threading.get_ident()}
+
+
 async def test_all_reads_happen_in_one_thread_and_are_stamped_around():
     threads: set[int] = set()
 

@@ -133,3 +133,8 @@ def test_numbers_are_none_where_there_is_none():
     texts = {"a": " 12 \n", "b": "", "c": "<unknown>", "d": Unreadable("d", "gone")}
     assert [Files(texts).number(key, 0.5) for key in "abcde"] == [6.0, None, None, None, None]
     assert list(Files(texts)) == list("abcd")
+
+
+def test_a_read_of_its_own_is_refused_since_it_would_never_be_called():
+    with pytest.raises(TypeError, match="Mine: expected files and parse, or look and tell"):
+        type("Mine", (Battery,), {"read": dict})
