@@ -105,15 +105,15 @@ def test_its_standard_uncertainty_is_one(how):
     seed=st.integers(0, 10**6), hz=st.sampled_from([100.0, 333.0]), snr_db=st.floats(6.0, 40.0),
     rise_s=st.floats(0.0, 0.04), ppm=st.floats(-200.0, 200.0), step_w=st.floats(0.01, 100.0), play=st.integers(0, 1),
 )  # fmt: skip
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=50, deadline=None)
 def test_a_rise_that_nobody_knows_is_fitted_and_the_onset_stays_within_four_u(seed, hz, **how):
     found, off = error(seed, None, hz=hz, seconds=12.0, **how)
     assert found is not None
     assert abs(off) < 4 * found.u_s
     assert found.step_w == pytest.approx(how["step_w"], rel=0.2)
-    assert (
-        10 * np.log10(found.snr) == pytest.approx(how["snr_db"], abs=1.5) or how["ppm"] or how["snr_db"] > 20
-    )
+    # What no linear rise of a period or more explains is left over, and is counted as noise.
+    clear = how["snr_db"] > (20 if how["rise_s"] * hz > 1 else 15)
+    assert 10 * np.log10(found.snr) == pytest.approx(how["snr_db"], abs=1.5) or how["ppm"] or clear
 
 
 def test_a_rise_shorter_than_a_period_is_not_read_out_of_the_noise():
