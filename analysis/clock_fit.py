@@ -21,10 +21,11 @@ from typing import Any
 
 import numpy as np
 
+from melt_stream.analysis.clock_kernels import hull, set_back, tightest
 from melt_stream.analysis.clock_map import Limits, Segment
 from melt_stream.analysis.clock_one_way import FEW, one_way_drift
 from melt_stream.analysis.clock_readings import Lines, Seen, grid_of, with_resolution
-from melt_stream.analysis.kernels import fixed, hull, set_back, tightest
+from melt_stream.analysis.kernels import fixed
 
 Array = np.ndarray[Any, Any]
 PRIOR_PPM = 200.0

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from melt_stream.analysis.kernels import fixed, hull
+from melt_stream.analysis.clock_kernels import hull
+from melt_stream.analysis.kernels import fixed
 
 Array = np.ndarray[Any, Any]
 FEW = 30

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from melt_stream.analysis.kernels import fixed, slopes, tightest
+from melt_stream.analysis.clock_kernels import slopes, tightest
+from melt_stream.analysis.kernels import fixed
 
 Array = np.ndarray[Any, Any]
 USUAL_NS = (15_625_000, 10_000_000, 4_000_000, 1_000_000, 1_000_000_000)

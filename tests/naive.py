@@ -1,4 +1,4 @@
-"""Slow, obvious twins of ``analysis/kernels.py`` and of the clock bounds: what they must agree with."""
+"""Slow, obvious twins of ``analysis/kernels.py``, of ``analysis/clock_kernels.py`` and of the clock bounds: what they must agree with."""
 
 from __future__ import annotations
 
@@ -47,6 +47,11 @@ def energy(left: Any, right: Any, p0: Any, p1: Any, limit: float, base: int, a: 
     if b < a:
         return -energy(left, right, p0, p1, limit, base, b, a)
     return sweep(left, right, p0, p1, limit, [], base, [a, b])[0][0]
+
+
+def place(ticks: Any, tick0: int, sub: int) -> list[float]:
+    """Positions, in integers as long as that is possible."""
+    return [float((tick - tick0) * sub) for tick in ticks]
 
 
 def prefix(values: Any) -> list[float]:

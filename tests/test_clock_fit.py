@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import linprog
 
+from melt_stream.analysis.clock_kernels import hull, set_back, slopes, tightest
 from melt_stream.analysis.clock_map import Limits
 from melt_stream.analysis.clocks import fit, said
 from melt_stream.analysis.derive import derive
-from melt_stream.analysis.kernels import hull, set_back, slopes, tightest
 from melt_stream.clock import Clock, Reading
 from melt_stream.internal import GAPS, READINGS
 from melt_stream.outlet import Hub

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from melt_stream.analysis.clock_kernels import tightest
 from melt_stream.analysis.clock_map import Limits
 from melt_stream.analysis.clocks import fit
-from melt_stream.analysis.kernels import tightest
 from melt_stream.internal import READINGS
 from tests import naive
 from tests.made_run import S

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from melt_stream.analysis.kernels import FAR, LANES, between, extremes, fixed, prefix, sweep
+from melt_stream.analysis.kernels import FAR, LANES, between, extremes, fixed, place, prefix, sweep
 from tests import naive
 
 pytestmark = pytest.mark.filterwarnings(
@@ -159,6 +159,17 @@ def test_between_keeps_the_digits_of_a_token_after_a_megajoule():
     assert between_of(kernel, math.inf, 0, [0.0, 2e6], [2e6, 3e6])[0][1] == pytest.approx(
         0.1 * 1e6, rel=1e-15
     )
+
+
+@settings(deadline=None)
+@given(
+    st.integers(-(2**62), 2**62), st.lists(st.integers(-(2**43), 2**43), max_size=20), st.integers(1, 1000)
+)
+def test_places_are_exact_however_far_the_ticks_are_from_zero(tick0, since, sub):
+    ticks = [tick0 + tick for tick in since]
+    found = np.full(len(ticks), np.nan)
+    place(fixed(ticks, np.int64), tick0, sub, found)
+    assert found.tolist() == naive.place(ticks, tick0, sub)
 
 
 @settings(deadline=None)
