@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from melt_stream.analysis.clock_heard import steps
 from melt_stream.analysis.clock_kernels import hull, set_back, tightest
 from melt_stream.analysis.clock_map import Limits, Segment
 from melt_stream.analysis.clock_one_way import FEW, one_way_drift
@@ -53,15 +54,18 @@ class Assumed:
 def segments(seen: Seen, assumed: Assumed) -> tuple[Seen, tuple[Segment, ...]]:
     """Return the readings with their resolution, and the map's segments.
 
-    There is one, unless no clock that keeps to what is assumed can have shown all readings. Where they contradict each other, and the ticks lie on a grid, the grid is the resolution if that leaves fewer
-    segments. Where nearly every reading contradicts the last, it is the assumption that is wrong, not the clock that
+    There is one, unless no clock that keeps to what is assumed can have shown all readings, or those of a clock that is
+    only heard change their level for good. Where they contradict each other, and the ticks lie on a grid, the grid is
+    the resolution if that leaves fewer segments. Where nearly every reading contradicts the last, it is the assumption that is wrong, not the clock that
     was set: then one segment is widened by the contradiction.
     """
     seen = with_resolution(seen.by_tick())
-    parts = _parts(seen, assumed)
-    if len(parts) > 1 and (grid := grid_of(seen)) > np.max(seen.width):
+    heard = _heard(seen, assumed)
+    parts = [part for piece in heard for part in _parts(piece, assumed)]
+    if len(parts) > len(heard) and (grid := grid_of(seen)) > np.max(seen.width):
         coarse = replace(seen, width=np.maximum(seen.width, grid))
-        if len(again := _parts(coarse, assumed)) < len(parts):
+        again = [part for piece in _heard(coarse, assumed) for part in _parts(piece, assumed)]
+        if len(again) < len(parts):
             seen, parts = coarse, again
     if len(parts) > max(4, len(seen) // 4):
         parts = [(seen, assumed)]
@@ -75,6 +79,20 @@ def fits(seen: Seen, assumed: Assumed) -> bool:
     if not assumed.same_rate and len(seen) >= FEW and low - high <= 2 * assumed.rho:
         least, most = -0.999, 1e3  # a nominal rate that is far off
     return max(low - assumed.rho, least) <= min(high + assumed.rho, most) + 1e-13
+
+
+def _heard(seen: Seen, assumed: Assumed) -> list[Seen]:
+    """Cut the readings of a clock that is only heard, and that can be set, where its arrivals' level changes for good."""
+    if assumed.same_rate or seen.round_trip.any():
+        return [seen]
+    arrived = np.argsort(seen.after, kind="stable")[: np.count_nonzero(~np.isnan(seen.after))]
+    host = seen.after[arrived]
+    late = host - (seen.tick[arrived] - seen.tick[0]) * seen.tick_ns
+    cuts = [host[k] for k in steps(host, late, max(assumed.rho, PRIOR_PPM * 1e-6))]
+    if not cuts:
+        return [seen]
+    part = np.searchsorted(cuts, np.where(np.isnan(seen.after), seen.before, seen.after), "right")
+    return [seen.take(part == k) for k in range(len(cuts) + 1)]
 
 
 def _parts(seen: Seen, assumed: Assumed) -> list[tuple[Seen, Assumed]]:

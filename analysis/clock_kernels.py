@@ -11,6 +11,7 @@ from melt_stream.analysis.kernels import Array, kernel
 BLOCK = 16
 """Points of which :func:`hull` looks at the lowest first."""
 
+
 @kernel
 def _push(kept: Array, count: int, x: Array, y: Array, i: int) -> int:
     """Add point ``i``, right of all others, to a lower hull of ``count`` indices; of equal x the lowest stays."""

@@ -25,6 +25,8 @@ class Step(NamedTuple):
     host_after: int
     ahead_ns: int
     """By how much the clock then showed more than the old line has it."""
+    heard: bool = False
+    """True where the clock was only heard: all its readings may have taken so much longer before, or since."""
 
 
 @dataclass(frozen=True)
@@ -265,7 +267,12 @@ class Map:
             ends = np.array([a.ticks[1], b.ticks[0]], np.int64)
             old, new = a.line(ends).tolist(), b.line(ends).tolist()
             after = max(new[1], old[0] + 3)
-            found.append(Step(self.clock, self.epoch, a.ticks[1], b.ticks[0], old[0], after, old[1] - new[1]))
+            ahead = old[1] - new[1]
+            found.append(
+                Step(
+                    self.clock, self.epoch, a.ticks[1], b.ticks[0], old[0], after, ahead, self.kind == "one_way"
+                )
+            )  # fmt: skip
         return tuple(found)
 
     @cached_property

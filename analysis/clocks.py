@@ -74,6 +74,9 @@ def said(step: Step) -> str:
     """Return a step in words, for a gap's reason."""
     way = "ahead" if step.ahead_ns > 0 else "back"
     amount = f"{abs(step.ahead_ns) / 1e6:.6g} ms"
+    if step.heard:
+        since = "came late by it before" if step.ahead_ns > 0 else "come late by it since"
+        return f"clock {step.clock} was set {way} by {amount}, or its readings {since}: heard one way, nobody can tell"
     return f"clock {step.clock} was set {way} by {amount}, or strayed: no one line fits its readings before and after"
 
 

@@ -158,6 +158,15 @@ def arrivals(seed: int, jitter: str, seconds: float = 60.0, count: int = 600) ->
     return table("one_way", np.rint(tick).astype(np.int64), None, np.rint(host), 1, rho_ppm=0.0), drift
 
 
+def set_once(arrived: pa.Table, seed: int) -> pa.Table:
+    """Set the clock of one-way readings ahead or back by 20 ms to 10 s, in the middle two thirds of the run."""
+    rng = np.random.default_rng([seed, 98])
+    count = arrived["count"].to_numpy().copy()
+    ahead = round(10.0 ** rng.uniform(-1.7, 1) * S) * int(rng.choice([-1, 1]))
+    count[int(rng.uniform(1 / 6, 5 / 6) * len(count)) :] += ahead
+    return arrived.set_column(arrived.column_names.index("count"), "count", pa.array(count))
+
+
 JITTERS: dict[str, Callable[[Random, int], Array]] = {
     "exponential 1 ms": lambda rng, n: rng.exponential(1e-3, n),
     "uniform 1 ms": lambda rng, n: rng.uniform(0, 1e-3, n),

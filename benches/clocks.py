@@ -13,7 +13,19 @@ import numpy as np
 
 from benches.clock_markers import markers
 from benches.clock_peers import TWO_WAY, arrivals_line
-from benches.clock_worlds import JITTERS, LINKS, MARGIN, S, World, arrivals, draw, readings, stepped, table
+from benches.clock_worlds import (
+    JITTERS,
+    LINKS,
+    MARGIN,
+    S,
+    World,
+    arrivals,
+    draw,
+    readings,
+    set_once,
+    stepped,
+    table,
+)
 from benches.figures import Figure, at_least, at_most
 from benches.measure import Effort, in_turn, ratios, walls
 from melt_stream.analysis.clocks import Maps, fit
@@ -100,12 +112,14 @@ def steps(count: int) -> Iterator[Figure]:
 
 
 def one_way(count: int) -> Iterator[Figure]:
-    """The drift of 600 arrivals in 60 s."""
+    """The drift of 600 arrivals in 60 s, and clocks that are set among them."""
     for jitter in JITTERS:
-        off, line, covered = [], [], 0
+        off, line, covered, cut, found = [], [], 0, 0, 0
         for seed in range(count):
             made, drift = arrivals(seed, jitter)
-            row = fit(made).table().to_pylist()[0]
+            row, *more = fit(made).table().to_pylist()
+            cut += bool(more)
+            found += len(fit(set_once(made, seed)).of("one_way").segments) == 2
             off.append(abs(row["drift_ppm"] - drift))
             covered += off[-1] <= row["drift_bound_ppm"]
             line.append(abs(arrivals_line(made["count"].to_numpy(), made["not_after"].to_numpy()) - drift))
@@ -118,6 +132,9 @@ def one_way(count: int) -> Iterator[Figure]:
         yield Figure(
             f"one-way, {jitter}: drift within its interval", [100.0 * covered / count], "%", at_least(95.0)
         )
+        yield Figure(f"one-way, {jitter}: steady clocks cut in two", [100.0 * cut / count], "%", at_most(0.0))
+        what = f"one-way, {jitter}: set once by 20 ms to 10 s, found as one step"
+        yield Figure(what, [100.0 * found / count], "%")
 
 
 def speed(effort: Effort) -> Iterator[Figure]:
