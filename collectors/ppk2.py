@@ -92,6 +92,8 @@ class Ppk2:
             self._declare(out, metadata)
             vdd = metadata.vdd_mv if self.mode == "ampere" else None
             writer = _Writer(self, metadata.table(self.volts if vdd is None else vdd / 1000), out)
+            # What is stale is among the samples before tick 0: that one was taken after the command.
+            out.clock_reading(Reading(SAMPLE, 0, not_before=out.now(), kind="cause"))
             try:
                 await port.write(START)
                 await writer.stream(port)
