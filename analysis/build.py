@@ -76,7 +76,9 @@ def build(run: Run, folder: Path, *, generation: int = 1, progress: Progress | N
     datas = {
         (s.key, part.rail): rail_data(s, part, rails) for s in spilled for part in s.parts if part.numbers
     }
-    found = marked(readings, _with_role(raws, "marker"), list(datas.values()), gaps)
+    found = marked(
+        readings, _with_role(raws, "marker"), list(datas.values()), gaps, _with_role(raws, "logic")
+    )
     readings = found.readings
     maps = fit(readings, sorted({(s.clock, epoch) for s in spilled for epoch in s.epochs} - {(_HOST, 0)}))
     streams = {}

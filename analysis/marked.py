@@ -1,4 +1,5 @@
-"""Markers of a run: each looked for in the rails of its device, held against the clock's readings, and made a reading.
+"""Markers of a run: each looked for in the rails and on the wires of its device, held against the clock's readings, and
+made a reading.
 
 A marker is a one-sided reading: the power answers not before the command, and how much later (a governor, the
 meter's own averaging) cannot be seen. So it is never a proof of its own. Where a rail shows it *before* it was
@@ -20,10 +21,12 @@ from melt_stream.analysis.clocks import Key, Maps, fit
 from melt_stream.analysis.integrate import Pieces, RailData, pieces
 from melt_stream.analysis.markers import Code, Found, Trace, find
 from melt_stream.analysis.schemas import SCHEMAS, build
+from melt_stream.analysis.wires import refined, sampled, wires
 from melt_stream.clock import HOST, Clock
 
 Array = np.ndarray[Any, Any]
 Row = dict[str, Any]
+WIRE = "wire"
 SURE = 4.0
 """Standard uncertainties of the fit that an onset is taken to be off by, at most."""
 USUAL_NS = 50_000_000
@@ -54,25 +57,64 @@ class Marked:
 
 
 def marked(
-    readings: pa.Table, streams: Sequence[pa.Table], rails: Sequence[RailData], gaps: pa.Table
+    readings: pa.Table,
+    streams: Sequence[pa.Table],
+    rails: Sequence[RailData],
+    gaps: pa.Table,
+    logic: Sequence[pa.Table] = (),
 ) -> Marked:
-    """Find every play of ``streams`` (role ``marker``) in every rail of its device."""
+    """Find every play of ``streams`` (role ``marker``) in every rail of its device, and on its wires (role ``logic``)."""
     played = list(_plays(streams))
     if not played:
         return Marked(readings, [])
-    keys: list[Key] = [(rail.clock, epoch) for rail in rails for epoch, _ in rail.epochs()]
-    maps = fit(readings, [*keys, *(play.key for play in played)])
+    shown = [*_in_rails(rails, gaps, {play.device for play in played}), *_on_wires(logic)]
+    maps = fit(readings, [*(one.key for one in shown), *(play.key for play in played)])
     rows, more = [], []
-    for rail in rails:
-        mine = [play for play in played if play.device == (rail.facts.get("device_of") or "host")]
-        for made in pieces(rail, gaps) if mine else []:
-            for play in mine:
-                row, reading = _look(play, rail, made, maps)
-                rows += [row] if row else []
-                more += [reading] if reading else []
+    for one in shown:
+        for play in (play for play in played if play.device == one.device):
+            row, reading = _look(play, one, maps)
+            rows += [row] if row else []
+            more += [reading] if reading else []
     more = [_reading_of(readings, reading) for reading in more]
     extended = pa.concat_tables([readings, pa.Table.from_pylist(more, readings.schema)]) if more else readings
     return Marked(extended, rows)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """Where a marker may show: a rail, or a wire, in one epoch."""
+
+    sensor: str | None
+    rail: str | None
+    device: str
+    clock: str
+    tick_ns: float
+    kind: str
+    made: Pieces
+
+    @property
+    def key(self) -> Key:
+        return self.clock, self.made.epoch
+
+    @property
+    def on_wire(self) -> bool:
+        """Here it need not show: one wire of many, if any, carries it."""
+        return self.kind == WIRE
+
+
+def _in_rails(rails: Sequence[RailData], gaps: pa.Table, devices: set[str]) -> Iterator[_Shown]:
+    for rail in rails:
+        device = rail.facts.get("device_of") or "host"
+        for made in pieces(rail, gaps) if device in devices else []:
+            yield _Shown(
+                rail.facts.get("sensor_of"), rail.facts.get("name"), device, rail.clock, rail.tick_ns,
+                str(rail.facts.get("kind")), made,
+            )  # fmt: skip
+
+
+def _on_wires(logic: Sequence[pa.Table]) -> Iterator[_Shown]:
+    for wire in wires(logic):
+        yield _Shown(wire.sensor, f"pin {wire.pin}", wire.device, wire.clock, wire.tick_ns, WIRE, wire.made)
 
 
 @dataclass(frozen=True)
@@ -116,27 +158,28 @@ def _plays(streams: Sequence[pa.Table]) -> Iterator[_Play]:
             )  # fmt: skip
 
 
-def _look(play: _Play, rail: RailData, made: Pieces, maps: Maps) -> tuple[Row | None, Row | None]:
-    """Look for one play in one epoch of a rail: its row, where it may lie there, and the reading it makes."""
-    on_host = play.on_host(maps)
+def _look(play: _Play, shown: _Shown, maps: Maps) -> tuple[Row | None, Row | None]:
+    """Look for one play in one epoch of a rail or wire: its row, where it may lie there, and the reading it makes."""
+    on_host, made, key = play.on_host(maps), shown.made, shown.key
     if on_host is None or not len(made.left):
         return None, None
     code, earliest = on_host
-    key = rail.clock, made.epoch
     cut = _window(code, made, maps, key)
     if cut is None:
         return None, None
     row: Row = {
-        "instance": play.instance, "play": play.number, "device": play.device, "sensor": rail.facts.get("sensor_of"),
-        "rail": rail.facts.get("name"), "clock": key[0], "epoch": key[1], "played_ns": code.centre, "used": False,
+        "instance": play.instance, "play": play.number, "device": play.device, "sensor": shown.sensor,
+        "rail": shown.rail, "clock": key[0], "epoch": key[1], "played_ns": code.centre, "used": False,
         "verdict": "not found",
     }  # fmt: skip
-    found = find(code, _trace(cut, str(rail.facts.get("kind"))), play.rise_s)
+    found = find(code, _trace(cut, shown.kind), 0.0 if shown.on_wire else play.rise_s)
     if found is None:
-        return row, None
+        return None if shown.on_wire else row, None
+    found = refined(code, made, found) if shown.on_wire else found
     tick = made.tick0 + found.onset_s / (made.unit_s * made.sub)
     u = found.u_s / (made.unit_s * made.sub)
     row |= _told(found) | _held(maps, key, code, tick, u, earliest)
+    row |= {"step_w": None} if shown.on_wire else {}
     if key[0] == HOST.name or row["verdict"] == "early":
         return row, None
     row["used"] = True
@@ -144,7 +187,7 @@ def _look(play: _Play, rail: RailData, made: Pieces, maps: Maps) -> tuple[Row | 
     return row, {
         "tick": code.centre, "clock_of": key[0], "epoch_of": key[1], "count": math.floor(tick - SURE * u),
         "resolution": width, "not_before": code.centre + earliest, "not_after": None, "kind": "cause",
-        "tick_ns": rail.tick_ns,
+        "tick_ns": shown.tick_ns,
     }  # fmt: skip
 
 
@@ -164,7 +207,12 @@ def _window(code: Code, made: Pieces, maps: Maps, key: Key) -> Pieces | None:
 
 
 def _trace(made: Pieces, kind: str) -> Trace:
-    """Power of these pieces, s since their ``tick0``: a gauge's samples, and means over windows of all others."""
+    """Power of these pieces, s since their ``tick0``: a gauge's samples, a wire's levels, and means over windows of all
+    others.
+    """
+    if kind == WIRE:
+        ends, level = sampled(made)
+        return Trace(ends[:-1], ends[1:], level)
     left, right = ((t - made.base).astype(np.float64) * made.unit_s for t in (made.left, made.right))
     if kind == "gauge":
         return Trace(left, left, np.where(right > left, made.p0, np.nan))

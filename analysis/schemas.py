@@ -195,7 +195,7 @@ SCHEMAS: dict[str, pa.Schema] = {
             _field("lag_hi_ns", I64, "most lag within the clock's bound and 4 u; null where there is none", "ns"),
             _field("u_ns", I64, "standard uncertainty of finding it", "ns"),
             _field("rise_ns", I64, "how long power took to rise: given or fitted", "ns"),
-            _field("step_w", F64, "power on less power off", "W"),
+            _field("step_w", F64, "power on less power off; null on a wire", "W"),
             _field("snr_db", F64, "step^2 over the residuals' variance, of one sample", "dB"),
             _field("confidence", F64, "its correlation over the next best"),
             _field("used", FLAG, "it became a reading (kind cause) of the rail's clock"),

@@ -32,7 +32,7 @@ POWER = Stream(
     "power", clock=SAMPLE, period_ns=TICK_NS, amps=Column(A, pa.float32()), volts=Column(V, pa.float32()),
     range=Column(ONE, pa.uint8()),
 )  # fmt: skip
-LOGIC = Stream("logic", clock=SAMPLE, pin=int, level=bool)
+LOGIC = Stream("logic", clock=SAMPLE, role="logic", pin=int, level=bool)
 """D0-D7: all levels at the first sample, then each change, at the sample that showed it first."""
 GAIN = 0.15 / math.sqrt(3)
 FULL_SCALE_A = 1.0

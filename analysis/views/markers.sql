@@ -1,4 +1,4 @@
--- Where each marker that was played was found in each rail of its device, held against the rail's clock.
+-- Where each marker that was played was found in each rail of its device, and on its wires, held against the rail's clock.
 CREATE VIEW markers AS SELECT
     run,        -- VARCHAR   id of the run
     instance,   -- VARCHAR   workload that played it
@@ -16,7 +16,7 @@ CREATE VIEW markers AS SELECT
     lag_hi_ns,  -- BIGINT    most lag within the clock's bound and 4 u; null where there is none [ns]
     u_ns,       -- BIGINT    standard uncertainty of finding it [ns]
     rise_ns,    -- BIGINT    how long power took to rise: given or fitted [ns]
-    step_w,     -- DOUBLE    power on less power off [W]
+    step_w,     -- DOUBLE    power on less power off; null on a wire [W]
     snr_db,     -- DOUBLE    step^2 over the residuals' variance, of one sample [dB]
     confidence, -- DOUBLE    its correlation over the next best
     used        -- BOOLEAN   it became a reading (kind cause) of the rail's clock
