@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 Array = np.ndarray[Any, Any]
+FEW = 3
+"""Arrivals before which nothing is known of how far they lie apart."""
 
 
 class Hole(NamedTuple):
@@ -48,6 +50,10 @@ class Unwrap:
     What is assumed: a row arrives at most ``latency_ns`` later than the fastest of late, and the counter keeps to its
     nominal rate within ``rate_ppm``. With ``period``, a row that comes one period (within ``jitter``) after another follows
     it: then only arrivals that leave no other choice make a hole. Without it, every row may come after a hole.
+
+    Who gives only the fastest of many arrivals (and all rows up to it at once) knows better: such delays lie within
+    ``spread_ns`` of each other, or twice as far as they did of late, if that is more. A hole that shows is told that much
+    more sharply; rows that follow one another are still believed.
     """
 
     modulus: int
@@ -58,6 +64,8 @@ class Unwrap:
     jitter: float = 1.0
     """Ticks by which that differs from row to row."""
     latency_ns: float = 50e6
+    spread_ns: float | None = None
+    """None: ``latency_ns``."""
     rate_ppm: float = 200.0
     _last: int | None = None
     _first: int = 0
@@ -66,10 +74,12 @@ class Unwrap:
     """Least of the delays (against the nominal rate, from the first row's) of late, and when it was, host ns."""
     _slow: tuple[float, int] = field(default=(0.0, 0))
     _usual: float = 0.0
+    _learnt: int = 0
 
-    def feed(self, counts: Array, arrival_ns: int) -> tuple[Array, list[Hole]]:
+    def feed(self, counts: Array, arrival_ns: int, *, late_ns: float = 0.0) -> tuple[Array, list[Hole]]:
         """Return the ticks (int64, from the first count on) of rows that arrived together, and the holes before them.
 
+        ``late_ns`` says that just this arrival may be late by so much more than what is assumed of all (inf: by anything).
         Of a hole that is ambiguous, the ticks have the length that makes the rows' delay most like that before.
         """
         counts = np.asarray(counts, np.int64)
@@ -80,11 +90,13 @@ class Unwrap:
             self._last, self._first, self._first_ns = int(counts[0]), int(counts[0]), arrival_ns
         steps = np.diff(counts, prepend=self._last % self.modulus) % self.modulus
         last, least = self._last, self._last + int(np.sum(steps))
-        fewest, likely, most = self._wraps(arrival_ns, least) if not fresh else (0, 0, 0)
         holes = self._holes(steps)
         holes = holes[holes > 0] if fresh else holes
-        if not len(holes) and self.period is not None:
-            likely, most = (fewest, fewest) if not fewest else (likely, most)
+        believed = self.period is not None and not len(holes)
+        within = self.latency_ns if believed else self._within(arrival_ns)
+        fewest, likely, most = (0, 0, 0) if fresh else self._wraps(arrival_ns, least, within, late_ns)
+        if believed and not fewest:
+            likely, most = 0, 0
         if not len(holes) and most:
             holes = np.zeros(1, np.int64)
         starts = last + np.concatenate([[0], np.cumsum(steps)[:-1]])
@@ -98,7 +110,8 @@ class Unwrap:
             steps[holes[0]] += self.modulus * likely
         ticks = last + np.cumsum(steps)
         self._last = int(ticks[-1])
-        self._learn(arrival_ns, self._delay(arrival_ns, self._last), fresh=fresh)
+        if not late_ns:
+            self._learn(arrival_ns, self._delay(arrival_ns, self._last), fresh=fresh)
         return ticks, found
 
     def _holes(self, steps: Array) -> Array:
@@ -110,23 +123,36 @@ class Unwrap:
     def _delay(self, arrival_ns: int, tick: int) -> float:
         return (arrival_ns - self._first_ns) - (tick - self._first) * self.tick_ns
 
-    def _wraps(self, arrival_ns: int, tick: int) -> tuple[int, int, int]:
+    def _wraps(self, arrival_ns: int, tick: int, within: float, late: float) -> tuple[int, int, int]:
         """The fewest, the likeliest and the most wraps unseen if the last row was at ``tick`` without any.
 
-        All delays of late lie within ``latency_ns``: this one's is more than the slowest less that, and less than
-        the fastest and that.
+        All delays of late lie within ``within``: this one's is more than the slowest less that, and less than the fastest
+        and that (and ``late``).
         """
-        wrap, delay, stray = self.modulus * self.tick_ns, self._delay(arrival_ns, tick), self.rate_ppm * 1e-6
-        high = self._fast[0] + stray * (arrival_ns - self._fast[1]) + self.latency_ns
-        low = self._slow[0] - stray * (arrival_ns - self._slow[1]) - self.latency_ns
-        fewest = max(0, math.ceil((delay - high) / wrap))
-        most = max(fewest, math.floor((delay - low) / wrap))
+        wrap, delay = self.modulus * self.tick_ns, self._delay(arrival_ns, tick)
+        fast, slow = self._range(arrival_ns)
+        fewest = math.ceil(max(0.0, (delay - fast - within - late) / wrap))
+        most = max(fewest, math.floor((delay - slow + within) / wrap))
         return fewest, min(max(round((delay - self._usual) / wrap), fewest), most), most
 
-    def _learn(self, arrival_ns: int, delay: float, *, fresh: bool) -> None:
+    def _within(self, arrival_ns: int) -> float:
+        """How far apart delays lie where a hole shows."""
+        if self.spread_ns is None or self._learnt < FEW:
+            return self.latency_ns
+        fast, slow = self._range(arrival_ns)
+        return max(self.spread_ns, 2 * (slow - fast))
+
+    def _range(self, arrival_ns: int) -> tuple[float, float]:
+        """The fastest and the slowest delay of late, as the rate may have changed them since."""
         stray = self.rate_ppm * 1e-6
-        if fresh or delay <= self._fast[0] + stray * (arrival_ns - self._fast[1]):
+        fast, slow = self._fast, self._slow
+        return fast[0] + stray * (arrival_ns - fast[1]), slow[0] - stray * (arrival_ns - slow[1])
+
+    def _learn(self, arrival_ns: int, delay: float, *, fresh: bool) -> None:
+        fast, slow = self._range(arrival_ns)
+        if fresh or delay <= fast:
             self._fast = delay, arrival_ns
-        if fresh or delay >= self._slow[0] - stray * (arrival_ns - self._slow[1]):
+        if fresh or delay >= slow:
             self._slow = delay, arrival_ns
         self._usual = delay if fresh else self._usual + (delay - self._usual) / 8
+        self._learnt += 1
