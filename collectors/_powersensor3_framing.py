@@ -39,7 +39,7 @@ class Beat(NamedTuple):
 
     period: float
     jitter: float
-    """More than it was ever off among the first sets."""
+    """More than it was off among the first sets."""
 
 
 @dataclass
@@ -62,6 +62,11 @@ class Framing:
         sensors = [sensor for pair in self.pairs for sensor in (pair.current, pair.voltage)]
         self._scales = np.array([s.step for s in sensors]), np.array([s.zero for s in sensors])
 
+    @property
+    def bears_marks(self) -> bool:
+        """Whether a set has the word that can be marked, as far as is known yet."""
+        return self._form is not None and 0 in self._form.sent
+
     def feed(self, data: bytes) -> Rows:
         """Take bytes as they come; return whole sets. Raises ``Transient`` where 64 kB have none."""
         self._rest += data
@@ -75,9 +80,9 @@ class Framing:
         return rows
 
     def _learn(self) -> None:
-        for form in self.forms:
-            if len(self._rest) < (LEARN + 2) * form.size:
-                continue
+        if len(self._rest) < (LEARN + 2) * max(form.size for form in self.forms):
+            return
+        for form in self.forms:  # the longest first: a shorter one is its beginning
             rows, *_ = self._decode(form, Beat(0.0, 0.0))
             if len(rows.stamp) >= LEARN:
                 self._form, self.beat = form, _beat(rows.stamp)
@@ -102,9 +107,9 @@ class Framing:
 
 
 def _beat(stamp: Array) -> Beat:
-    """The mean step of those near the median, and by how much they may differ from it."""
+    """The mean step of those near the median, and by how much they differ from it, but for one in a hundred."""
     steps = np.diff(stamp) % kernels.MODULUS
     usual = float(np.median(steps))
     near = steps[np.abs(steps - usual) < usual / 4]
     period = float(near.mean())
-    return Beat(period, max(1.5, float(np.abs(near - period).max()) + 0.5))
+    return Beat(period, max(1.5, float(np.quantile(np.abs(near - period), 0.99)) + 0.5))

@@ -47,7 +47,20 @@ class Gap(NamedTuple):
     start: int
     stop: int
     lost: int
-    reason: str
+    shortest: int
+    """So many are lost at least ..."""
+    longest: int
+    """... and at most."""
+
+    @property
+    def reason(self) -> str:
+        """What to say of it; both lengths where the arrivals do not tell which it is."""
+        if self.shortest == self.longest:
+            return f"{self.lost} sets lost"
+        return (
+            f"{self.lost} sets lost, or {self.shortest} to {self.longest}: the counter of 1.024 ms went round unseen, and "
+            "the arrivals do not tell how often"
+        )
 
 
 class Marked(NamedTuple):
@@ -93,7 +106,7 @@ class Timeline:
 
     def __post_init__(self) -> None:
         period, jitter = self.beat
-        self._unwrap = Unwrap(MODULUS, TICK_NS, period, jitter, UNSEEN_NS, SPREAD_NS)
+        self._unwrap = Unwrap(MODULUS, TICK_NS, period, jitter, UNSEEN_NS, SPREAD_NS, steady=True)
 
     def take(self, rows: Rows, arrival: int, sent: int | None = None) -> Iterator[Piece]:
         """Take rows that arrived together; ``sent`` is when the mark was asked for that one of them bears."""
@@ -162,15 +175,11 @@ class Timeline:
 
     def _gap(self, hole: Hole, stop: int) -> Gap:
         self.ambiguous += hole.ambiguous
-        lost = self._lost(stop - hole.start)
-        reason = f"{lost} sets lost"
-        if hole.ambiguous:
-            shortest, longest = self._lost(hole.shortest), self._lost(hole.longest)
-            reason += f", or {shortest} to {longest}: {hole.reason()}"
-        return Gap(hole.start, stop, lost, reason)
+        lost = (self._lost(length) for length in (stop - hole.start, hole.shortest, hole.longest))
+        return Gap(hole.start, stop, *lost)
 
     def _lost(self, length: int) -> int:
-        return max(0, round(length / self.beat.period) - 1)
+        return max(0, round(length / (self._unwrap.period or self.beat.period)) - 1)
 
 
 def _marks(blocks: list[_Block], ticks: Array) -> Iterator[Marked]:

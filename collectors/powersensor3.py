@@ -107,7 +107,8 @@ async def _stream(port: Port, framing: Framing, marks: Marks, writer: Writer) ->
         rows = framing.feed(block.data)
         asked = marks.seen(port) if rows.marked.any() else None
         writer.take(framing.beat, rows, block.arrival, asked)
-        await marks.ask(port)
+        if framing.bears_marks:
+            await marks.ask(port)
 
 
 @asynccontextmanager

@@ -14,6 +14,10 @@ import numpy as np
 Array = np.ndarray[Any, Any]
 FEW = 3
 """Arrivals before which nothing is known of how far they lie apart."""
+MANY = 100_000
+"""Wraps that are not gone through one by one."""
+REFINED = 1000
+"""Rows that tell the period better than who made this."""
 
 
 class Hole(NamedTuple):
@@ -54,6 +58,9 @@ class Unwrap:
     Who gives only the fastest of many arrivals (and all rows up to it at once) knows better: such delays lie within
     ``spread_ns`` of each other, or twice as far as they did of late, if that is more. A hole that shows is told that much
     more sharply; rows that follow one another are still believed.
+
+    ``steady`` says that rows are a whole number of periods apart even where some are missing, as a converter's are that runs
+    on: then only lengths count that fit, and ``period`` is refined as rows come.
     """
 
     modulus: int
@@ -67,6 +74,7 @@ class Unwrap:
     spread_ns: float | None = None
     """None: ``latency_ns``."""
     rate_ppm: float = 200.0
+    steady: bool = False
     _last: int | None = None
     _first: int = 0
     _first_ns: int = 0
@@ -74,7 +82,12 @@ class Unwrap:
     """Least of the delays (against the nominal rate, from the first row's) of late, and when it was, host ns."""
     _slow: tuple[float, int] = field(default=(0.0, 0))
     _usual: float = 0.0
+    _heard: bool = False
     _learnt: int = 0
+    _rows: int = 0
+    _runs: int = 0
+    """How often rows broke off: each run of them tells its length to two jitters."""
+    _span: int = 0
 
     def feed(self, counts: Array, arrival_ns: int, *, late_ns: float = 0.0) -> tuple[Array, list[Hole]]:
         """Return the ticks (int64, from the first count on) of rows that arrived together, and the holes before them.
@@ -94,11 +107,13 @@ class Unwrap:
         holes = holes[holes > 0] if fresh else holes
         believed = self.period is not None and not len(holes)
         within = self.latency_ns if believed else self._within(arrival_ns)
-        fewest, likely, most = (0, 0, 0) if fresh else self._wraps(arrival_ns, least, within, late_ns)
-        if believed and not fewest:
-            likely, most = 0, 0
+        choice = (0, 0, 0) if fresh else self._wraps(arrival_ns, least, within, late_ns)
+        if len(holes) < 2 and not fresh:
+            choice = self._fit(int(steps[holes[0] if len(holes) else 0]), *choice, believed=believed)
+        fewest, likely, most = choice
         if not len(holes) and most:
             holes = np.zeros(1, np.int64)
+        self._refine(steps, len(holes))
         starts = last + np.concatenate([[0], np.cumsum(steps)[:-1]])
         found = []
         for k, hole in enumerate(holes.tolist()):
@@ -110,8 +125,7 @@ class Unwrap:
             steps[holes[0]] += self.modulus * likely
         ticks = last + np.cumsum(steps)
         self._last = int(ticks[-1])
-        if not late_ns:
-            self._learn(arrival_ns, self._delay(arrival_ns, self._last), fresh=fresh)
+        self._learn(arrival_ns, self._delay(arrival_ns, self._last), late=late_ns > 0)
         return ticks, found
 
     def _holes(self, steps: Array) -> Array:
@@ -148,11 +162,51 @@ class Unwrap:
         fast, slow = self._fast, self._slow
         return fast[0] + stray * (arrival_ns - fast[1]), slow[0] - stray * (arrival_ns - slow[1])
 
-    def _learn(self, arrival_ns: int, delay: float, *, fresh: bool) -> None:
+    def _fit(
+        self, length: int, fewest: int, likely: int, most: int, *, believed: bool
+    ) -> tuple[int, int, int]:
+        """Leave out numbers of wraps that cannot be; rows that follow one another are believed if others are none."""
+        if believed and not fewest:
+            return 0, 0, 0
+        if self.period is None or most - fewest > MANY:
+            return fewest, likely, most
+        lengths = length + self.modulus * np.arange(
+            fewest, most + 2
+        )  # one more: where nothing else is long enough
+        periods = np.rint(lengths / self.period)
+        fits = lengths > self.period - self.jitter
+        if self.steady and self._rows >= REFINED:
+            unsure = self.jitter + periods * (2 * self.jitter * self._runs / self._rows)
+            fits &= np.abs(lengths - periods * self.period) <= unsure
+        kept = np.flatnonzero(fits[:-1] if fits[:-1].any() else fits) + fewest
+        if not len(kept):
+            return (0, 0, 0) if believed else (fewest, likely, most)
+        return int(kept[0]), int(kept[np.argmin(np.abs(kept - likely))]), int(kept[-1])
+
+    def _refine(self, steps: Array, breaks: int) -> None:
+        """Learn the period from the rows that follow one another."""
+        if self.period is None or not self.steady:
+            return
+        regular = steps[np.abs(steps - self.period) <= self.jitter]
+        self._rows, self._span = self._rows + len(regular), self._span + int(regular.sum())
+        self._runs += breaks or not self._runs
+        if self._rows >= REFINED:
+            self.period = self._span / self._rows
+
+    def _learn(self, arrival_ns: int, delay: float, *, late: bool) -> None:
+        """Keep what delays have been; one that may be late by anything only tells that the others are no slower."""
         fast, slow = self._range(arrival_ns)
-        if fresh or delay <= fast:
+        if not self._learnt:
+            if self._heard and delay > fast and late:
+                return
+            self._fast = self._slow = delay, arrival_ns
+            self._usual = delay
+        if delay <= fast:
             self._fast = delay, arrival_ns
-        if fresh or delay >= slow:
+        if late:
+            self._heard = True
+            return
+        if delay >= slow:
             self._slow = delay, arrival_ns
-        self._usual = delay if fresh else self._usual + (delay - self._usual) / 8
+        self._usual += (delay - self._usual) / 8
         self._learnt += 1
