@@ -115,13 +115,13 @@ class Form:
         """Bytes of a set."""
         return 2 * (1 + len(self.sent))
 
-    def fixed(self) -> tuple[Array, Array]:
-        """The bits of a set that are always the same: a mask, and what they are."""
+    def fixed(self, sets: int) -> tuple[Array, Array]:
+        """The bits of so many sets that are always the same: a mask, and what they are."""
         mask, want = [0xF0, 0xC0], [0xF0, 0x40]
         for sensor in self.sent:
             mask += [0xF0, 0xC0 if sensor else 0x80]  # sensor 0 may bear a mark
             want += [0x80 | sensor << 4, 0]
-        return np.array(mask, np.uint8), np.array(want, np.uint8)
+        return np.tile(np.array(mask, np.uint8), sets), np.tile(np.array(want, np.uint8), sets)
 
     def place(self, sensor: int) -> int:
         """The byte of a set at which a sensor's word begins."""

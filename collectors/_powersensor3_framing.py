@@ -42,6 +42,15 @@ class Beat(NamedTuple):
     """More than it was off among the first sets."""
 
 
+class _Layout(NamedTuple):
+    """What the kernel needs to know of a form."""
+
+    form: Form
+    mask: Array
+    want: Array
+    places: Array
+
+
 @dataclass
 class Framing:
     """The state between two blocks of bytes."""
@@ -54,8 +63,10 @@ class Framing:
     """Bytes that belonged to no set."""
     left_out: int = 0
     """Sets before a break, which may be two halves."""
-    _form: Form | None = None
+    _layout: _Layout | None = None
     _rest: bytes = b""
+    _barren: int = 0
+    """Bytes since the last set."""
     _scales: tuple[Array, Array] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -65,41 +76,48 @@ class Framing:
     @property
     def bears_marks(self) -> bool:
         """Whether a set has the word that can be marked, as far as is known yet."""
-        return self._form is not None and 0 in self._form.sent
+        return self._layout is not None and 0 in self._layout.form.sent
 
     def feed(self, data: bytes) -> Rows:
         """Take bytes as they come; return whole sets. Raises ``Transient`` where 64 kB have none."""
         self._rest += data
+        self._barren += len(data)
         if self.beat is None:
             self._learn()
-        if self.beat is None or self._form is None:
-            return self._rows(0)
-        rows, used, thrown, left_out = self._decode(self._form, self.beat)
-        self._rest = self._rest[used:]
-        self.thrown, self.left_out = self.thrown + thrown, self.left_out + left_out
+        rows = self._rows(0)
+        if self.beat is not None and self._layout is not None:
+            rows, used, thrown, left_out = self._decode(self._layout, self.beat, self._rest)
+            self._rest = self._rest[used:]
+            self.thrown, self.left_out = self.thrown + thrown, self.left_out + left_out
+        self._barren = 0 if len(rows.stamp) else self._barren
+        if self._barren > HOPELESS:
+            raise Transient(
+                f"expected sets of {self.forms[0].size // 2} words, got {self._barren} bytes without; is it a PowerSensor3?"
+            )
         return rows
 
     def _learn(self) -> None:
-        if len(self._rest) < (LEARN + 2) * max(form.size for form in self.forms):
+        need = (LEARN + 20) * max(form.size for form in self.forms)
+        if len(self._rest) < need:
             return
-        for form in self.forms:  # the longest first: a shorter one is its beginning
-            rows, *_ = self._decode(form, Beat(0.0, 0.0))
-            if len(rows.stamp) >= LEARN:
-                self._form, self.beat = form, _beat(rows.stamp)
+        for form in self.forms:
+            layout = self._laid_out(form)
+            rows, used, thrown, _ = self._decode(layout, Beat(0.0, 0.0), self._rest[-need:])
+            if len(rows.stamp) >= LEARN and 5 * thrown < used:  # else it is the beginning of a longer form
+                self._layout, self.beat = layout, _beat(rows.stamp)
                 return
-        if len(self._rest) > HOPELESS:
-            raise Transient(
-                f"expected sets of {self.forms[0].size // 2} words, got {len(self._rest)} bytes without; is it a PowerSensor3?"
-            )
 
-    def _decode(self, form: Form, beat: Beat) -> tuple[Rows, int, int, int]:
-        raw, (gain, zero) = np.frombuffer(self._rest, np.uint8), self._scales
-        places = [form.place(2 * pair.number + k) for pair in self.pairs for k in (0, 1)]
-        rows = self._rows(len(raw) // form.size)
+    def _decode(self, layout: _Layout, beat: Beat, data: bytes) -> tuple[Rows, int, int, int]:
+        raw, (gain, zero) = np.frombuffer(data, np.uint8), self._scales
+        rows = self._rows(len(raw) // layout.form.size)
         used, row, thrown, left_out = kernels.decode(
-            raw, *form.fixed(), np.array(places), gain, zero, *beat, *rows
+            raw, layout.form.size, layout.mask, layout.want, layout.places, gain, zero, *beat, *rows
         )
         return Rows(rows.stamp[:row], rows.marked[:row], rows.values[:, :row]), used, thrown, left_out
+
+    def _laid_out(self, form: Form) -> _Layout:
+        places = [form.place(2 * pair.number + k) for pair in self.pairs for k in (0, 1)]
+        return _Layout(form, *form.fixed(kernels.RUN + 1), np.array(places))
 
     def _rows(self, room: int) -> Rows:
         values = np.empty((2 * len(self.pairs), room), np.float32)

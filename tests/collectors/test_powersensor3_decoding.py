@@ -124,6 +124,16 @@ def test_early_firmware_and_other_microcontrollers_are_found_out(period):
 def test_what_is_no_powersensor3_is_called_so():
     with pytest.raises(Transient, match="expected sets of 9 words, got 6"):
         fed(random.Random(1).randbytes(70_000), sizes(2))
+    with pytest.raises(Transient, match="expected sets of 9 words"):  # nor what no longer is one
+        fed(made(400)[0] + random.Random(1).randbytes(70_000), sizes(2))
+
+
+def test_a_bad_start_is_passed_over():
+    data, stamps, _, amps = made(900)
+    harmed = b"".join(data[18 * k : 18 * k + 17] for k in range(300)) + data[18 * 300 :]
+    framing, rows = fed(harmed, sizes(4))
+    assert whole(rows, stamps, amps) == list(range(300, 899))
+    assert framing.beat.jitter == 1.5
 
 
 def whole(rows, stamps, amps, period=50):
