@@ -29,6 +29,8 @@ SETTLED_NS = 150_000.0
 """... once the fastest of the older half and of the younger agree so well ..."""
 ENOUGH_NS = 3_000_000_000
 """... or after so much time."""
+FEW = 8
+"""Fewer arrivals than that tell nothing of how late they are."""
 UNSEEN_NS = 20e6
 """Rows that follow one another are believed, unless they come so much later than before."""
 SPREAD_NS = 300e3
@@ -112,7 +114,7 @@ class Timeline:
         """Take rows that arrived together; ``sent`` is when the mark was asked for that one of them bears."""
         if not len(rows.stamp):
             return
-        if self._arrival is not None and arrival - self._arrival > PAUSE_NS:
+        if self._arrival is not None and arrival - self._arrival > PAUSE_NS and not self._troubled:
             yield from self._trouble()
         self._arrival = arrival
         steps = np.diff(rows.stamp, prepend=rows.stamp[0] if self._stamp is None else self._stamp) % MODULUS
@@ -132,9 +134,11 @@ class Timeline:
             yield from self._settle(unsure if unsure > SETTLED_NS else 0.0)
 
     def finish(self) -> Iterator[Piece]:
-        """Give out what still waits, though nobody knows how late it may have come."""
+        """Give out what still waits, as few arrivals as there are of it."""
+        late_ns = self._unsettled() if len(self._waiting) >= FEW else math.inf
         while self._waiting:
-            yield from self._settle(math.inf)
+            yield from self._settle(late_ns)
+            late_ns = math.inf
 
     def _trouble(self) -> Iterator[Piece]:
         """Break off: what waits is settled by what is known of it; what follows needs arrivals of its own."""

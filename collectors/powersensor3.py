@@ -23,7 +23,7 @@ from melt_stream.rail import Boundary
 __all__ = ["CLOCK", "MARKS", "PowerSensor3"]
 
 USB = frozenset({(0x0483, 0x5740)})
-"""STMicroelectronics' ids for any serial port; the box has none of its own."""
+"""STMicroelectronics' ids for any serial port: the box has none of its own, so other boards look like it until asked."""
 WHAT = "PowerSensor3"
 AVERAGING = ("F401", "F411")
 """Microcontrollers whose firmware averages over the time between two sets."""
@@ -70,7 +70,7 @@ class PowerSensor3:
 
     def check(self) -> Health:
         """Whether the port is there and may be opened; no byte is sent."""
-        return health(WHAT, USB, self.port)
+        return health(f"{WHAT} (or another STM32)", USB, self.port)
 
     def prepare(self) -> None:
         """Compile the decoder."""
