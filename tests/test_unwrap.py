@@ -81,6 +81,64 @@ def test_ticks_are_true_or_lie_in_a_hole_that_says_so(counter, seed, ppm, lost, 
         assert unwrap._last == true[-1] + true[0] % modulus - true[0]
 
 
+def test_a_row_never_comes_earlier_than_a_period_after_another():
+    unwrap = Unwrap(1024, 1000.0, period=50.0)
+    for k in range(10):
+        unwrap.feed(np.array([k * 50]), k * 50_000)
+    ticks, (hole,) = unwrap.feed(np.array([476]), 476_000)  # 26 after the last: it went round at least once
+    assert (hole.shortest, ticks[0]) == (26 + 1024, 476 + 1024)
+
+
+def test_rows_of_a_steady_converter_tell_the_length_where_arrivals_do_not():
+    for steady in (False, True):
+        unwrap = Unwrap(1024, 1000.0, period=50.0, latency_ns=20e6, steady=steady)
+        rows = np.arange(0, 100_000, 50)
+        for some in np.split(rows, 10):
+            unwrap.feed(some % 1024, int(some[-1]) * 1000)
+        later = 99_950 + 50 * 41
+        ticks, (hole,) = unwrap.feed(np.array([later % 1024]), later * 1000)
+        assert ticks.tolist() == [later]
+        assert hole.ambiguous != steady
+        assert hole.shortest <= 2050 <= hole.longest
+
+
+def lost_unseen(lost, period, jitter):
+    """Whether so many lost rows leave a step that looks as if none were."""
+    off = (lost * period) % 1024
+    return lost and min(off, 1024 - off) <= jitter + 1
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(0, 2**32), st.sampled_from([50, 48, 400 / 7, 20]), st.floats(-150, 150),
+    st.lists(st.tuples(st.integers(0, 20_000), st.booleans()), max_size=5),
+)  # fmt: skip
+def test_the_fastest_arrivals_of_a_steady_converter_place_every_hole(seed, period, ppm, losses):
+    """Stretches of rows, each with the fastest of its arrivals; where ``late``, with one that is late by anything."""
+    rng, jitter, spread = np.random.default_rng(seed), 1.5, 300e3
+    unwrap = Unwrap(1024, 1000.0, period, jitter, 20e6, spread, steady=True)
+    true, first, unsure, ahead = 0, 0, 0, False
+    for k, (wanted, late) in enumerate([(0, False)] * 4 + losses + [(0, False)]):
+        lost = wanted + 1 if lost_unseen(wanted, period, jitter) else wanted
+        rows = true + lost + np.arange(int(rng.integers(2000, 6000)))
+        true = int(rows[-1]) + 1
+        stamps = np.floor(rows * period).astype(np.int64)
+        delay = rng.uniform(0, 300e6) if late else rng.uniform(0, spread)
+        arrival = round(stamps[-1] * 1000 * (1 + ppm * 1e-6) + delay)
+        ticks, holes = unwrap.feed(stamps % 1024, arrival, late_ns=np.inf if late else 0.0)
+        first = first if k else int(stamps[0] - ticks[0])
+        assert len(holes) == 1 if lost else (len(holes) == 0 or unsure)
+        for hole in holes:  # what an earlier one was too short by may be in a later one
+            assert hole.shortest <= stamps[0] - first - hole.start <= hole.longest or ahead
+            unsure += hole.longest - hole.shortest
+        assert (np.diff(ticks) > 0).all()
+        early = stamps - first - ticks
+        assert early[0] == early[-1]
+        ahead = early[-1] < 0
+        assert abs(early[0]) <= unsure
+    assert abs(early[-1]) <= 1024  # one that is on time makes good whatever was not told before
+
+
 @pytest.mark.parametrize("bits", [10, 16, 32])
 def test_nothing_is_said_of_rows_that_follow_each_other(bits):
     unwrap = Unwrap(1 << bits, 1000.0, period=50.0)

@@ -1,8 +1,7 @@
 """A Nordic PPK2 on a pty: bare opcodes, metadata as text, then 100,000 words a second, each made from the load.
 
 The words are the inverse of what a client computes: the range whose span the current fits in, and the ADC count that
-its modifiers turn back into that current. Samples keep true time: those that a client's pause held up come later, all
-at once; only what it does not fetch for a whole second is dropped, as the box's own buffer would.
+its modifiers turn back into that current.
 """
 
 from __future__ import annotations
@@ -15,15 +14,12 @@ import numpy as np
 import trio
 
 from melt_stream.clock import monotonic
-from melt_stream.emulators import Emulated, Place
+from melt_stream.emulators import Place
 from melt_stream.emulators._pty import Line, plugged_in
+from melt_stream.emulators._sending import Sending
 
 Array = np.ndarray[Any, Any]
 HZ = 100_000
-BURST_S = 0.002
-"""How often samples are sent."""
-PATIENCE_S = 1.0
-"""Samples older than this that nobody fetched are dropped."""
 LENGTHS = {0x0C: 2, 0x0D: 3, 0x11: 2, 0x25: 6}
 """Bytes of a command with its operands; all others have none."""
 SPANS = (50e-6, 500e-6, 5e-3, 50e-3)
@@ -41,7 +37,7 @@ VOLTS_PER_COUNT = 1.8 / 163840
 
 
 @dataclass
-class Ppk2(Emulated):
+class Ppk2(Sending):
     """One box."""
 
     external_volts: float = 3.7
@@ -59,12 +55,6 @@ class Ppk2(Emulated):
     powered: bool = field(default=False, init=False)
     sent: bytearray = field(default_factory=bytearray, init=False)
     """Every byte that a client has sent."""
-    started: int = field(default=0, init=False)
-    """Host time of sample 0, ns."""
-    _lost: int = field(default=0, init=False)
-    _losing: bool = field(default=False, init=False)
-    _epoch: int = field(default=0, init=False)
-    _streaming: trio.Event = field(default_factory=trio.Event, init=False)
 
     async def play(self, task_status: trio.TaskStatus[Place] = trio.TASK_STATUS_IGNORED) -> None:
         """Be the box until cancelled, or unplugged by a fault."""
@@ -76,6 +66,10 @@ class Ppk2(Emulated):
             nursery.start_soon(self._listen, line)
             nursery.start_soon(self._send, line, nursery.cancel_scope)
             task_status.started({"port": line.path})
+
+    @property
+    def nominal_hz(self) -> float:
+        return HZ
 
     @property
     def volts(self) -> float:
@@ -126,54 +120,8 @@ class Ppk2(Emulated):
             case _:
                 pass  # a reset, user gains and legacy opcodes change nothing here
 
-    def _start(self) -> None:
-        self.started, self._epoch = monotonic(), self._epoch + 1
-        self._streaming.set()
-
-    def _stop(self) -> None:
-        if self._streaming.is_set():  # else somebody waits for this very event
-            self._streaming, self._epoch = trio.Event(), self._epoch + 1
-
-    async def _send(self, line: Line, scope: trio.CancelScope) -> None:
-        while True:
-            await self._streaming.wait()
-            if (
-                not self._streaming.is_set()
-            ):  # stopped in the meantime: it was another event that was waited for
-                continue
-            epoch, hz = self._epoch, HZ * self.faults.rate
-            made = stalled = 0
-            while epoch == self._epoch:
-                await trio.sleep(BURST_S)
-                if epoch != self._epoch:
-                    break
-                due = int((monotonic() - self.started) / 1e9 * hz)
-                if due - made > PATIENCE_S * hz:
-                    made = due - int(BURST_S * hz)
-                seconds = made / hz
-                if self.faults.due("unplug", seconds, made):
-                    scope.cancel()
-                    line.unplug()
-                    return
-                made += int(self.faults.due("skip", seconds, made))
-                stalled = max(stalled, made + round(self.faults.due("stall", seconds, made) * hz))
-                made = max(made, stalled)
-                if due <= made:
-                    continue
-                self._lost += int(self.faults.due("lose", seconds, made))
-                data = self.words(made, due, hz).tobytes()
-                await line.write(self._lose(self.faults.harm(data, seconds, made)))
-                made = due
-
-    def _lose(self, data: bytes) -> bytes:
-        """Lose bytes in one piece, from within a word on, however many writes that takes."""
-        if not self._lost:
-            self._losing = False
-            return data
-        start = 0 if self._losing else len(data) // 2 + 1
-        cut = min(self._lost, len(data) - start)
-        self._lost, self._losing = self._lost - cut, True
-        return data[:start] + data[start + cut :]
+    def wire(self, start: int, stop: int, hz: float) -> bytes:
+        return self.words(start, stop, hz).tobytes()
 
     def words(self, start: int, stop: int, hz: float) -> Array:
         """Make the samples from ``start`` to ``stop``, counted from when streaming began."""
