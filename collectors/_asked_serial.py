@@ -25,6 +25,7 @@ class AskedPort:
     baud: int
     timeout_s: float
     _port: serial.Serial | None = field(default=None, init=False, repr=False)
+    _ended: bool = field(default=False, init=False, repr=False)
 
     @property
     def is_open(self) -> bool:
@@ -34,9 +35,16 @@ class AskedPort:
     def open(self) -> None:
         """Open the port for us alone; raises ``Transient`` or ``DeviceError`` as :mod:`_serial` does."""
         self._port = opened(self.path, self.baud, timeout=self.timeout_s, write_timeout=self.timeout_s)
+        if self._ended:  # meanwhile
+            self.close()
+
+    def end(self) -> None:
+        """Let go of the port for good; also under a read that waits in another thread."""
+        self._ended = True
+        self.close()
 
     def close(self) -> None:
-        """Let go of the port; also under a read that waits in another thread."""
+        """Let go of the port."""
         port, self._port = self._port, None
         if port is not None:
             with suppress(*BROKEN):

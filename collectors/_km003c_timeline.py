@@ -2,7 +2,8 @@
 
 Samples carry a counter of 16 bits in ms. An answer holds all that were queued when it was made: that the newest had been
 taken before the answer came, and the one after it had not before the question went, ties the clock to the host's from
-both sides. (In the 231 answers of the recorded session a line exists through all of them, within 0.8 ms.)
+both sides. The second is said only once that next sample has come: one that was lost may have been there before. (In the
+231 answers of the recorded session a line exists through all of them, within 0.8 ms.)
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ Array = np.ndarray[Any, Any]
 MODULUS, TICK_NS = 1 << 16, 1_000_000
 LATENCY_NS = 20e9
 """An answer that comes so late after the last is not believed: the counter wraps every 65.5 s."""
-SLACK = 3
-"""Ticks by which the counter may lead what the host's clock allows."""
+SLACK, AT_FIRST = 3, 1000
+"""Ticks by which the counter may lead what the host's clock allows; the second before that is tied from both sides."""
 FULL = 60
 """Samples in an answer from which on it may not have held all: then nothing says that the next was not there yet."""
 EACH_NS = 200_000_000
@@ -65,8 +66,13 @@ class Timeline:
     """Ticks from sample to sample."""
     _unwrap: Unwrap = field(init=False)
     _last: int | None = None
-    _asked: int = 0
     _answered: int = 0
+    _latest: int = 0
+    """What the counter had not passed ..."""
+    _by: int | None = None
+    """... at this time of the host."""
+    _waiting: Shown | None = None
+    """What the last answer shows, until it is known whether the next sample follows."""
     _shown: int = 0
     _best: Shown | None = None
     _since: int = 0
@@ -87,12 +93,16 @@ class Timeline:
             )
         ticks, holes = self._unwrap.feed(queued["sequence"], answered)
         self._check(ticks, answered)
+        yield from self._confirm(follows=self._last is not None and ticks[0] - self._last == self.step)
         yield from self._pieces(ticks, queued, holes)
-        self._last, self._asked, self._answered = int(ticks[-1]), asked, answered
-        yield from self._show(asked, answered, whole=len(queued) < FULL)
+        self._last, self._answered = int(ticks[-1]), answered
+        self._waiting = Shown(self._last, self.step, asked if len(queued) < FULL else None, answered)
+        if self._by is None:
+            self._by, self._latest = asked, self._last + AT_FIRST
 
     def finish(self) -> Iterator[Shown]:
         """Give out what still waits."""
+        yield from self._confirm(follows=False)
         if self._best is not None:
             yield self._best
             self._best = None
@@ -101,11 +111,11 @@ class Timeline:
         steps = np.diff(ticks, prepend=ticks[0] - self.step if self._last is None else self._last)
         if (steps <= 0).any():
             raise Transient(f"expected a counter that goes up by {self.step}, got the same twice")
-        if self._last is not None:
-            most = (answered - self._asked) / TICK_NS * 1.001 + self.step + SLACK
-            if ticks[-1] - self._last > most:
+        if self._by is not None:
+            most = self._latest + (answered - self._by) / TICK_NS * 1.001 + SLACK
+            if ticks[-1] > most:
                 raise Transient(
-                    f"expected its counter to go on from {self._last} by {most:.0f} at most, got {ticks[-1] - self._last}: "
+                    f"expected its counter to have come from {self._last} to {most:.0f} at most, got {ticks[-1]}: "
                     "it was started anew, by another program?"
                 )
 
@@ -119,18 +129,24 @@ class Timeline:
                 yield Gap(hole.start, stop, lost, f"{lost} samples lost: the counter skips them")
         yield Samples(ticks[begin:], queued[begin:])
 
-    def _show(self, asked: int, answered: int, *, whole: bool) -> Iterator[Shown]:
-        assert self._last is not None
-        shown = Shown(self._last, self.step, asked if whole else None, answered)
+    def _confirm(self, *, follows: bool) -> Iterator[Shown]:
+        """Let what waits count, from both sides if the next sample follows."""
+        shown, self._waiting = self._waiting, None
+        if shown is None:
+            return
+        if not follows:
+            shown = shown._replace(not_before=None)
+        if shown.not_before is not None:
+            self._by, self._latest = shown.not_before, shown.tick + self.step
         if self._shown < BURST:
-            self._shown, self._since = self._shown + 1, answered
+            self._shown, self._since = self._shown + 1, shown.not_after
             yield shown
             return
         if self._best is None or _width(shown) < _width(self._best):
             self._best = shown
-        if answered - self._since >= EACH_NS:
-            self._since = answered
-            yield from self.finish()
+        if shown.not_after - self._since >= EACH_NS:
+            self._since, best, self._best = shown.not_after, self._best, None
+            yield best
 
 
 def _width(shown: Shown) -> float:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
+import trio
 from pydantic import PositiveFloat
 
 from melt_stream.collector import Health
@@ -92,9 +93,10 @@ class UsbMeter(ABC):
         """Poll until cancelled."""
         asked = _Polled(self, hz=self.hz, jitter=self.jitter)
         try:
+            await trio.to_thread.run_sync(asked.open, abandon_on_cancel=True)
             await asked.collect(out)
         finally:
-            asked.port.close()
+            asked.port.end()
 
 
 @dataclass
@@ -110,11 +112,22 @@ class _Polled(Poller):
         self.stream = self.meter.stream  # type: ignore[misc] # one class for all meters
         self.port = AskedPort(self.meter.port, self.meter.baud, self.meter.timeout_s)
 
-    def read(self) -> Row:
+    def open(self) -> None:
+        """Open the port and clear the line, which may take as long as some answers."""
         try:
-            if not self.port.is_open:
-                self.port.open()
-                self.meter.clear(self.port)
+            self.port.open()
+            self.meter.clear(self.port)
+        except DeviceError:
+            self.port.close()
+            raise
+
+    def read(self) -> Row:
+        if not self.port.is_open:
+            self.open()
+            raise Transient(
+                f"{self.port.path}: opened anew"
+            )  # asked in the next slot, so that its time is its own
+        try:
             told = self._told(self.port.ask(self.meter.request, self.meter.size))
         except DeviceError:
             self.port.close()

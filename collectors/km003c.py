@@ -32,7 +32,6 @@ USB = {
     )
     for hz in wire.RATES
 }
-STREAMS = tuple(USB.values())
 """One a rate."""
 POLL_S = (0.04, 0.5)
 """How often the queue is asked for: as the maker's program does at 1000 samples a second, and at the slowest rate."""

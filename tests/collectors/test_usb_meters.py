@@ -26,16 +26,31 @@ from melt_stream.testing import Keep
 from tests.collectors.collecting import collecting
 
 METERS = {
-    "tc66": (Tc66, emulated_tc66.Tc66, {"hz": 20.0, "timeout_s": 0.2}),
-    "um25c": (Um25c, emulated_um25c.Um25c, {"hz": 10.0, "timeout_s": 0.2}),
+    "tc66": (Tc66, emulated_tc66.Tc66, {"hz": 20.0, "timeout_s": 0.3}),
+    "um25c": (Um25c, emulated_um25c.Um25c, {"hz": 10.0, "timeout_s": 0.3}),
 }
+METERS_ASK = {emulated_tc66.Tc66: b"getva", emulated_um25c.Um25c: b"\xf0"}
 both = pytest.mark.parametrize("name", sorted(METERS))
 
 
+def held(kind, after):
+    """A meter whose faults come due only when it has heard so many questions: a busy machine may be slow to ask."""
+
+    class Held(kind):
+        def split(self, waiting):
+            if self.heard.count(METERS_ASK[kind]) >= after:
+                self.faults.orders += self.later
+                self.later = []
+            return super().split(waiting)
+
+    return Held
+
+
 @asynccontextmanager
-async def playing(name, *faults, load="constant:1.5W", **fields):
+async def playing(name, *faults, load="constant:1.5W", after=6, **fields):
     kind = METERS[name][1]
-    meter = kind(load=Load.parse(load), faults=Faults.parse(faults, kind.own_faults), **fields)
+    meter = held(kind, after)(load=Load.parse(load), **fields)
+    meter.later = Faults.parse(faults, kind.own_faults).orders
     async with trio.open_nursery() as nursery:
         place = await nursery.start(meter.play)
         yield meter, place["port"]
@@ -130,12 +145,13 @@ def test_the_um34c_alone_checks_what_it_says(place, change):
 
 @both
 async def test_values_on_a_grid_with_rail_and_facts(name):
-    async with playing(name) as (_, port), collecting(made(name, port)) as watched:
+    small = "constant:15mW"  # its totals do not move meanwhile
+    async with playing(name, load=small) as (_, port), collecting(made(name, port, timeout_s=2.0)) as watched:
         await watched.until(lambda: len(watched.of("usb")) > 5)
         rows = watched.of("usb")
-        assert all((row["volts"], row["amps"], row["watts"]) == (5.0, 0.3, 1.5) for row in rows)
+        assert all((row["volts"], row["amps"], row["watts"]) == (5.0, 0.003, 0.015) for row in rows)
         assert [row["repeat"] for row in rows] == [False, *[True] * (len(rows) - 1)]
-        assert all(row["t_u"] > 0 for row in rows)
+        assert all(0 < row["t_u"] < 1e9 for row in rows)
         (rail,) = watched.rows("run.rails")
         assert (rail["name"], rail["boundary"], rail["kind"]) == ("usb", "dc_in", "gauge")
         assert rail["gain"] == pytest.approx((0.0005**2 + 0.001**2) ** 0.5 / 3**0.5)
@@ -170,11 +186,11 @@ async def test_a_sample_that_comes_again_is_told_from_a_new_one(name):
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("stall@0.4:0.3", "bytes in answer to"),
-        ("lose@0.4:40", "bytes in answer to"),
-        ("junk@0.4:16", "expected"),
-        ("junk_instead@0.4", "expected"),
-        ("checksum@0.4", "damaged"),
+        ("stall@0:0.5", "bytes in answer to"),
+        ("lose@0:40", "bytes in answer to"),
+        ("junk@0:16", "expected"),
+        ("junk_instead@0", "expected"),
+        ("checksum@0", "damaged"),
     ],
 )
 async def test_every_fault_is_a_gap_that_says_why_and_no_reading_is_wrong(name, fault, said):
@@ -201,10 +217,10 @@ async def test_every_fault_is_a_gap_that_says_why_and_no_reading_is_wrong(name, 
 
 @both
 async def test_an_unplugged_meter_is_a_gap_until_the_end(name):
-    async with playing(name, "unplug@0.3") as (_, port):
+    async with playing(name, "unplug@0") as (_, port):
         ending = await record({"it": made(name, port)}, [keep := Keep()], seconds=1.5)
     assert ending.reason == "time limit"
-    (gap,) = keep.rows("run.gaps")
+    gap = keep.rows("run.gaps")[-1]
     assert "unplugged" in gap["reason"] or "is it plugged in" in gap["reason"]
     assert gap["start"] == keep.column("it.usb", "tick")[-1]
 
@@ -212,23 +228,25 @@ async def test_an_unplugged_meter_is_a_gap_until_the_end(name):
 @both
 async def test_silence_from_the_start_has_a_name(name):
     silent = "answer to b'query'" if name == "tc66" else "expected 130 bytes"
-    async with playing(name, "stall@0:60") as (_, port):
-        with pytest.RaisesGroup(pytest.RaisesExc(Transient, match=silent)):
+    async with playing(name, "stall@0:60", after=0) as (_, port):
+        with pytest.RaisesGroup(pytest.RaisesExc(Transient, match=silent), allow_unwrapped=True):
             await made(name, port).collect(Hub().outlet("it"))
 
 
 @both
 async def test_a_port_that_is_not_there_and_one_that_is_taken_have_names(name):
-    with pytest.RaisesGroup(pytest.RaisesExc(Transient, match="is it plugged in")):
+    with pytest.RaisesGroup(pytest.RaisesExc(Transient, match="is it plugged in"), allow_unwrapped=True):
         await made(name, "/dev/none").collect(Hub().outlet("it"))
     async with playing(name) as (_, port), collecting(made(name, port)) as watched:
         await watched.until(lambda: watched.of("usb"))
-        with pytest.RaisesGroup(pytest.RaisesExc(DeviceError, match="another program has it open")):
+        with pytest.RaisesGroup(
+            pytest.RaisesExc(DeviceError, match="another program has it open"), allow_unwrapped=True
+        ):
             await made(name, port).collect(Hub().outlet("it"))
 
 
 async def test_what_is_no_tc66_ends_the_run():
-    async with playing("tc66", "key@0") as (_, port):
+    async with playing("tc66", "key@0", after=0) as (_, port):
         ending = await record({"it": made("tc66", port)}, [Keep()])
     assert "is its key the known one" in str(ending.error)
     async with playing("tc66", boots=True) as (_, port):
