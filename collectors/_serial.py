@@ -176,14 +176,19 @@ async def open_port(
     Raises ``Transient`` where it is not there (a cable may be plugged in again) and ``DeviceError`` where another
     program has it or this user may not open it.
     """
-    try:
-        port = serial.Serial(path, baud, timeout=0, write_timeout=0, exclusive=True, **settings)  # type: ignore[arg-type]
-    except (serial.SerialException, termios.error, OSError, ValueError) as exc:
-        raise _refused(path, exc) from exc
+    port = opened(path, baud, timeout=0, write_timeout=0, **settings)
     try:
         yield Port(path, port.fileno(), now, coalesce_s)
     finally:
         port.close()
+
+
+def opened(path: str, baud: int, **settings: object) -> serial.Serial:
+    """Open a port for us alone, for those who block on it in a thread; raises what :func:`open_port` does."""
+    try:
+        return serial.Serial(path, baud, exclusive=True, **settings)  # type: ignore[arg-type]
+    except (serial.SerialException, termios.error, OSError, ValueError) as exc:
+        raise _refused(path, exc) from exc
 
 
 def _refused(path: str, exc: Exception) -> DeviceError:
