@@ -17,7 +17,7 @@ ENDPOINT = 0x81
 CONTROL_MS = 5000
 WHAT = "Monsoon HVPM"
 UDEV = 'SUBSYSTEM=="usb", ATTRS{idVendor}=="2ab9", MODE="0666"'
-GONE = {errno.ENODEV, errno.EIO, errno.EPIPE, errno.ENXIO, errno.EPROTO, errno.ESHUTDOWN}
+GONE = {errno.ENODEV, errno.EIO, errno.ENXIO, errno.EPROTO, errno.ESHUTDOWN}
 NO_ACCESS = {errno.EACCES, errno.EPERM}
 
 Find = Callable[..., Any]

@@ -42,9 +42,7 @@ class Written:
     """Of the arrivals since the last reading: the least lateness, its tick and its time."""
     _read: int = 0
 
-    def block(
-        self, tick: Array, values: Mapping[Stream, Mapping[str, Array]], holes: Iterable[Hole]
-    ) -> None:
+    def block(self, tick: Array, values: Mapping[Stream, Mapping[str, Array]], holes: Iterable[Hole]) -> None:
         """Write a block's rows, for each stream its columns, all of the length of ``tick``, and its holes in their places."""
         self._streams, at = list(values), 0
         for hole in holes:
@@ -69,9 +67,7 @@ class Written:
                 self.out.gap(stream, start, stop, why, lost=stop - start)
             self._gap = None
 
-    def _rows(
-        self, tick: Array, values: Mapping[Stream, Mapping[str, Array]], start: int, stop: int
-    ) -> int:
+    def _rows(self, tick: Array, values: Mapping[Stream, Mapping[str, Array]], start: int, stop: int) -> int:
         if stop > start:
             self.close()
             part = slice(start, stop)
