@@ -137,20 +137,16 @@ class Decoder:
     offsets: tuple[int, ...]
     channels: Collection[str] = ("main",)
     _state: Array = field(default_factory=lambda: np.array([0, -1, 3], np.int64))
-    _constants: tuple[Array, ...] = field(init=False)
-    _ring: Array = field(init=False)
-    _counts: Array = field(default_factory=lambda: np.zeros((2, 6), np.int64))
+    _kept: Array = field(init=False)
+    _ranges: Array = field(init=False)
 
     def __post_init__(self) -> None:
         from melt_stream.collectors._decode_hvpm import KEPT
 
-        self._ring = np.zeros((2, 6, KEPT), np.int64)
-        self._constants = (
-            np.array(self.scales, np.float64) * np.array([1e-3, 1e-6] * 3),
-            np.array([*self.offsets, 0, 0], np.float64),
-            np.repeat([name in self.channels for name in CHANNELS], 2),
-            np.array([64_000, 64_000, 30_000], np.int64),
-        )
+        self._kept = np.zeros((2, 6, KEPT + 1), np.int64)
+        amps = np.array(self.scales) * np.array([1e-3, 1e-6] * 3)
+        wanted = np.repeat([name in self.channels for name in CHANNELS], 2)
+        self._ranges = np.column_stack([amps, [*self.offsets, 0, 0], wanted]).astype(np.float64)
 
     @property
     def next_tick(self) -> int:
@@ -165,9 +161,7 @@ class Decoder:
         tick, values = np.empty(packets * MOST, np.int64), np.zeros((packets * MOST, 5), np.float32)
         events = np.empty((packets * (MOST + 2), 4), np.int64)
         raw = np.frombuffer(data, np.uint8)
-        rows, many = decode(
-            raw, most, self._state, self._ring, self._counts, *self._constants, tick, values, events
-        )
+        rows, many = decode(raw, most, self._state, self._kept, self._ranges, tick, values, events)
         return Decoded(tick[:rows], values[:rows], events[:many], self.next_tick)
 
 

@@ -72,7 +72,8 @@ class Written:
             self.close()
             part = slice(start, stop)
             for stream, columns in values.items():
-                self.out.rows(stream, tick=tick[part], **{name: c[part] for name, c in columns.items()})
+                cut: dict[str, Any] = {name: column[part] for name, column in columns.items()}
+                self.out.rows(stream, tick=tick[part], **cut)
         return stop
 
     def _add_gap(self, start: int, stop: int, why: str) -> None:

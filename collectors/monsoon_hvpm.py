@@ -35,11 +35,11 @@ ENDING_S = 2.0
 QUIET_S = 0.05
 
 CLOCK = Clock("sample", tick_ns=PERIOD_NS)
-_POWER = {"volts": Column(V, pa.float32()), "amps": Column(A, pa.float32())}
-MAIN = Stream("main", clock=CLOCK, period_ns=PERIOD_NS, **_POWER)
-USB = Stream("usb", clock=CLOCK, period_ns=PERIOD_NS, **_POWER)
-AUX = Stream("aux", clock=CLOCK, period_ns=PERIOD_NS, **_POWER)
-AUX_AMPS = Stream("aux_amps", clock=CLOCK, period_ns=PERIOD_NS, amps=_POWER["amps"])
+_V, _A = Column(V, pa.float32()), Column(A, pa.float32())
+MAIN = Stream("main", clock=CLOCK, period_ns=PERIOD_NS, volts=_V, amps=_A)
+USB = Stream("usb", clock=CLOCK, period_ns=PERIOD_NS, volts=_V, amps=_A)
+AUX = Stream("aux", clock=CLOCK, period_ns=PERIOD_NS, volts=_V, amps=_A)
+AUX_AMPS = Stream("aux_amps", clock=CLOCK, period_ns=PERIOD_NS, amps=_A)
 """Where ``usb`` is measured, too: the box measures only one of their voltages."""
 SOURCE = "1 % or 50 uA, taken as limits: quoted for the LVPM; no data sheet of the HVPM was at hand"
 T = TypeVar("T")

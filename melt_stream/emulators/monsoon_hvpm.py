@@ -162,17 +162,16 @@ class MonsoonHvpm(Emulated):
         self, kind: int, request: int, value: int, index: int, size: int, data: bytes
     ) -> tuple[int, bytes]:
         try:
-            match kind:
-                case _ if kind == OUT:
-                    self.control_out(request, value, index, data)
-                    return DONE, b""
-                case _ if kind == IN:
-                    return DONE, self.control_in(request, value, index, size)
-                case _ if kind == BULK:
-                    transfer = _Transfer(self, size, value / 1000)
-                    while not transfer.has_ended():
-                        await trio.sleep(STEP_S)
-                    return DONE, bytes(transfer.got)
+            if kind == OUT:
+                self.control_out(request, value, index, data)
+                return DONE, b""
+            if kind == IN:
+                return DONE, self.control_in(request, value, index, size)
+            if kind == BULK:
+                transfer = _Transfer(self, size, value / 1000)
+                while not transfer.has_ended():  # noqa: ASYNC110 - samples come with time
+                    await trio.sleep(STEP_S)
+                return DONE, bytes(transfer.got)
             raise Refused(f"a request of kind {kind}")
         except Silent:
             return SILENT, b""
@@ -263,7 +262,7 @@ class MonsoonHvpm(Emulated):
             self._junk -= 1
             self._lose(many, first)
             dice = random.Random(self.faults.seed + first)  # noqa: S311 - no secret
-            return packet[:3] + bytes([dice.randrange(4, 256)]) + dice.randbytes(PACKET - 4)
+            return dice.randbytes(PACKET)
         if self._cut:
             cut, self._cut = min(self._cut, PACKET - 1), 0
             if cut > PACKET - 4 - 18 * many:
