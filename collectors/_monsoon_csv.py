@@ -18,8 +18,9 @@ from melt_stream.units import A, Unit, V, W
 Array = np.ndarray[Any, Any]
 SAMPLE_S = 200e-6
 ANCHORS_S = 0.25
-LOST = 0.1
-"""Fewer samples than this part less than the time has room for: some are missing. Calibrations take 1 %."""
+LOST, LEAST_S = 0.1, 0.02
+"""Fewer samples than this part, and this time, less than there is room for: some are missing. Calibrations take 1 %, and a
+clock of 15.6 ms is that coarse."""
 _NAME = re.compile(r"(main|usb|aux)\s*(avg)?\s*(current|power|voltage)?\s*\(\s*(\w+)\s*\)", re.IGNORECASE)
 _QUANTITIES = {"amps": A, "volts": V, "watts": W}
 
@@ -101,17 +102,21 @@ class Spread:
         stamps, values = np.concatenate(self._stamps), np.concatenate(self._values)
         if not len(stamps):
             return
-        end = float(stamps[-1])
-        if self.by_start:
-            end = (end if self._anchor is None else self._anchor) + len(stamps) * self.period_s
-        yield from self._between(stamps, values, max(end, self._anchor or end))
+        begin, last, length = self._anchor, float(stamps[-1]), len(stamps) * self.period_s
+        if begin is None:
+            end = last + length if self.by_start else last
+        elif self.by_start or last - begin - length <= LEAST_S:  # the last stamp says little
+            end = begin + length
+        else:
+            end = last
+        yield from self._between(stamps, values, end)
 
     def _between(self, stamps: Array, values: Array, end: float) -> Iterator[Placed]:
         """Place samples after the anchor and up to ``end``."""
         many, begin = len(stamps), self._anchor
         if begin is None:
             yield Placed(self._before(end, many), values)
-        elif many >= (1 - LOST) * (end - begin) / self.period_s:
+        elif end - begin - many * self.period_s <= max(LOST * (end - begin), LEAST_S):
             yield Placed(self._evenly(begin, end, many), values)
         else:  # some are missing: where the stamps leave most room
             early = int(np.argmax(np.diff(stamps, prepend=begin)))

@@ -116,7 +116,7 @@ def _metadata(archive: zipfile.ZipFile, path: Path) -> tuple[float, int | None]:
             f"{where}: expected samplesPerSecond of {RATES[0]:g} to {RATES[1]:g}, got {str(hz)[:40]}"
         )
     is_time = isinstance(start, int | float) and not isinstance(start, bool) and 0 < start < 9e12
-    return float(hz), round(start * 1e6) if is_time else None
+    return float(hz), round(start * 1000) * 1000 if is_time else None
 
 
 def _frames(archive: zipfile.ZipFile, path: Path) -> Iterator[np.ndarray[Any, Any]]:

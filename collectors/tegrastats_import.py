@@ -13,7 +13,7 @@ from annotated_types import Gt
 
 from melt_stream.collectors._files import numbered_lines
 from melt_stream.collectors._tegrastats import Line, parse
-from melt_stream.errors import DataError
+from melt_stream.errors import ConfigError, DataError
 from melt_stream.outlet import Outlet
 from melt_stream.rail import Boundary, Rail
 from melt_stream.stream import Stream
@@ -61,8 +61,7 @@ class TegrastatsImport:
         return {"kind": "files", "tree": {"tegrastats.log": text}}
 
     async def collect(self, out: Outlet) -> None:
-        path = Path(self.path)
-        path = _only_file(path) if path.is_dir() else path
+        path = _the_file(Path(self.path))
         lines, junk = _read(path)
         if not lines:
             raise DataError(
@@ -195,9 +194,11 @@ def _with_total(watts: dict[str, float], totals: tuple[str, ...]) -> Iterator[tu
         yield TOTAL, sum(watts[name] for name in totals)
 
 
-def _only_file(folder: Path) -> Path:
-    found = sorted(path for path in folder.iterdir() if path.is_file())[:6]
-    if len(found) != 1:
-        names = ", ".join(path.name for path in found) or "none"
-        raise DataError(f"{folder}: expected one log, got {names}; name it")
-    return found[0]
+def _the_file(path: Path) -> Path:
+    if not path.is_dir():
+        return path
+    found = sorted(one for one in path.iterdir() if one.is_file())[:6]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(one.name for one in found) or "none"
+    raise ConfigError(f"{path}: expected one log, got {names}; name it")
