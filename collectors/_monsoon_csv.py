@@ -81,6 +81,11 @@ class Spread:
     _values: list[Array] = field(default_factory=list)
     _anchor: float | None = None
     """The time of the last sample placed (the first one to place, ``by_start``)."""
+    _spacing: float = field(init=False)
+    """Between the samples that were placed last."""
+
+    def __post_init__(self) -> None:
+        self._spacing = self.period_s
 
     def feed(self, stamps: Array, values: Array) -> Iterator[Placed]:
         """Take samples in the order of the file; yield those whose place is known."""
@@ -102,7 +107,7 @@ class Spread:
         stamps, values = np.concatenate(self._stamps), np.concatenate(self._values)
         if not len(stamps):
             return
-        begin, last, length = self._anchor, float(stamps[-1]), len(stamps) * self.period_s
+        begin, last, length = self._anchor, float(stamps[-1]), len(stamps) * self._spacing
         if begin is None:
             end = last + length if self.by_start else last
         elif self.by_start or last - begin - length <= LEAST_S:  # the last stamp says little
@@ -117,6 +122,7 @@ class Spread:
         if begin is None:
             yield Placed(self._before(end, many), values)
         elif end - begin - many * self.period_s <= max(LOST * (end - begin), LEAST_S):
+            self._spacing = (end - begin) / many
             yield Placed(self._evenly(begin, end, many), values)
         else:  # some are missing: where the stamps leave most room
             early = int(np.argmax(np.diff(stamps, prepend=begin)))

@@ -17,6 +17,8 @@ from melt_stream.stream import Stream
 Array = np.ndarray[Any, Any]
 HOLE = 1.5
 """A step of more periods than this has samples missing."""
+MOST = 1e6
+"""No meter shows so many volts, amperes or watts: a digit or an exponent is wrong."""
 LAST_S = 9e9
 """Times fit in int64 nanoseconds."""
 
@@ -52,12 +54,18 @@ class Trace:
     rows: int = 0
 
     def add(self, tick: Array, columns: Mapping[str, Array], line: int, missing: Array | None = None) -> None:
-        """Write rows at ``tick`` (ns): a column each, NaN for what was not measured; ``missing`` rows are none at all.
+        """Write rows at ``tick`` (ns): a float32 column each, NaN for what was not measured; ``missing`` rows are none at all.
 
-        Raises ``DataError`` where the first comes before the last one of before.
+        Raises ``DataError`` where the first comes before the last one of before, and for a value that no meter shows.
         """
         if not len(tick):
             return
+        for name, column in columns.items():
+            if (wild := np.abs(column) > MOST).any():
+                row = int(np.argmax(wild))
+                raise DataError(
+                    f"{self.path}, about line {line + row}: expected {name} up to {MOST:g}, got {float(column[row])!r}"
+                )
         if self.last is not None and tick[0] < self.last:
             raise DataError(
                 f"{self.path}, about line {line}: expected times that never decrease, got one {self.last - tick[0]} ns earlier"
@@ -85,7 +93,7 @@ class Trace:
             part = slice(start, stop)
             cut: dict[str, Any] = {}
             for name, column in columns.items():
-                values = column[there][part]
+                values = column[there][part].astype(np.float32)
                 cut[name] = pa.array(values, mask=~np.isfinite(values))
             self.out.rows(self.stream, tick=tick[part], **cut)
             self.rows += stop - start

@@ -147,12 +147,12 @@ class _Channels:
         tick = to_ns(seconds, self.path, line)
         for channel, trace in self.traces.items():
             columns = {
-                q.quantity: (values[:, k] * q.factor).astype(np.float32)
+                q.quantity: values[:, k] * q.factor
                 for k, q in enumerate(self.known.quantities)
                 if q.channel == channel
             }
             if self.volts is not None and channel == "main" and "volts" not in columns:
-                columns["volts"] = np.full(len(tick), self.volts, np.float32)
+                columns["volts"] = np.full(len(tick), self.volts)
             trace.add(tick, columns, line)
 
 

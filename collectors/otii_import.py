@@ -151,7 +151,7 @@ class _Writing:
         tick = to_ns(seconds - self.origin, self.trace.path, line)
         power = columns["watts"] if "watts" in columns else columns["amps"]
         there = np.isfinite(power)
-        kept = {name: column[there].astype(np.float32) for name, column in columns.items()}
+        kept = {name: column[there] for name, column in columns.items()}
         self.trace.add(tick[there], kept, line)
 
     def _hold(self, volts: Array) -> Array:

@@ -122,9 +122,9 @@ class Ppk2Import:
         return Trace(out, stream, path)
 
     def _add(self, trace: Trace, tick: Array, microamps: Array, lost: Array, line: int) -> None:
-        columns = {"amps": (microamps * 1e-6).astype(np.float32)}
+        columns = {"amps": microamps * 1e-6}
         if self.volts is not None:
-            columns["volts"] = np.full(len(tick), self.volts, np.float32)
+            columns["volts"] = np.full(len(tick), self.volts)
         trace.add(tick, columns, line, lost)
 
 
