@@ -6,15 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from melt_stream.clock import Reading
 from melt_stream.collectors._decode_monsoon import CALIBRATED, RESYNCED, SKIPPED, STATUS, UNCALIBRATED
 from melt_stream.collectors._lateness import Lateness
 from melt_stream.collectors._monsoon import Decoded, Decoder
+from melt_stream.collectors._monsoon_written import PERIOD_NS, Hole, Written
 from melt_stream.collectors._serial import Block
 from melt_stream.outlet import Outlet
 from melt_stream.stream import Stream
 
-PERIOD_NS = 200_000.0
 NUMBERS = 16
 """A packet's number is counted modulo this."""
 LATE_NS = 10e6
@@ -24,7 +23,6 @@ HOLD_NS = 350_000_000
 """How long what came late is held back: a slow host catches up within it, lost samples never come."""
 BACKLOG = 1024
 """A block of so many bytes was waiting: how late it came says nothing."""
-READING_NS = 250_000_000
 WHY = {
     CALIBRATED: "calibration: the box measured its own reference",
     UNCALIBRATED: "before the first calibration",
@@ -54,11 +52,10 @@ class Rows:
     _late: Lateness = field(default_factory=lambda: Lateness(PERIOD_NS))
     _held: list[_Held] = field(default_factory=list)
     _least: float = 0.0
-    _best: tuple[float, int, int] | None = None
-    """Of the blocks since the last reading: the least lateness, its tick and its arrival."""
-    _read: int = 0
-    _gap: tuple[int, int, str] | None = None
-    """A gap that may go on in the next block: start, stop, reason."""
+    _written: Written = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._written = Written(self.out, self.stream.clock)
 
     def take(self, decoded: Decoded, block: Block) -> None:
         """Take what one block gave; rows are handed over at once unless it came suspiciously late."""
@@ -86,7 +83,7 @@ class Rows:
         for held in self._held:
             self._commit(held)
         self._held = []
-        self._end_gap()
+        self._written.close()
 
     def _resolve(self) -> None:
         """Nothing caught up: so many times 16 packets more were lost than their numbers say."""
@@ -107,49 +104,17 @@ class Rows:
 
     def _commit(self, held: _Held) -> None:
         decoded, arrival = held.decoded, held.block.arrival
-        at = 0
+        holes = []
         for kind, row, tick, amount in decoded.events.tolist():
-            if kind in (STATUS, RESYNCED):
-                if kind == RESYNCED:
-                    self.out.fact("resynchronised", {"tick": tick, "bytes": amount})
-                continue
-            at = self._rows(decoded, at, row)
-            self._add_gap(tick, tick + amount, WHY.get(kind, "a packet of an unknown kind"))
-        self._rows(decoded, at, len(decoded.tick))
+            if kind == RESYNCED:
+                self.out.fact("resynchronised", {"tick": tick, "bytes": amount})
+            elif kind != STATUS:
+                holes.append(Hole(row, tick, amount, WHY.get(kind, "a packet of an unknown kind")))
+        values = {self.stream: {"volts": decoded.volts, "amps": decoded.amps}}
+        self._written.block(decoded.tick, values, holes)
         late = self._late.of(decoded.next_tick, arrival)
         self._late.saw(decoded.next_tick, arrival)
-        self._reading(late, decoded.next_tick - 1, arrival)
-
-    def _rows(self, decoded: Decoded, start: int, stop: int) -> int:
-        if stop > start:
-            self._end_gap()
-            part = slice(start, stop)
-            self.out.rows(
-                self.stream, tick=decoded.tick[part], volts=decoded.volts[part], amps=decoded.amps[part]
-            )
-        return stop
-
-    def _add_gap(self, start: int, stop: int, why: str) -> None:
-        if self._gap and (self._gap[1], self._gap[2]) == (start, why):
-            self._gap = (self._gap[0], stop, why)
-        else:
-            self._end_gap()
-            self._gap = (start, stop, why)
-
-    def _end_gap(self) -> None:
-        if self._gap:
-            start, stop, why = self._gap
-            self.out.gap(self.stream, start, stop, why, lost=stop - start)
-            self._gap = None
-
-    def _reading(self, late: float, tick: int, arrival: int) -> None:
-        """Some times a second, tell of the block that came soonest: no later than this had the sample been taken."""
-        if self._best is None or late < self._best[0]:
-            self._best = (late, tick, arrival)
-        if arrival - self._read >= READING_NS:
-            _, tick, seen = self._best
-            self.out.clock_reading(Reading(self.stream.clock, tick, not_after=seen, kind="arrival"))
-            self._read, self._best = arrival, None
+        self._written.arrived(late, decoded.next_tick - 1, arrival)
 
 
 def _place(held: list[_Held], lost_ns: float) -> int:

@@ -29,7 +29,8 @@ from melt_stream.collectors._monsoon import (
     set_volts,
     warm_up,
 )
-from melt_stream.collectors._monsoon_rows import PERIOD_NS, Rows
+from melt_stream.collectors._monsoon_rows import Rows
+from melt_stream.collectors._monsoon_written import PERIOD_NS, Watch
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Outlet
 from melt_stream.rail import Rail
@@ -41,8 +42,6 @@ USB_IDS = frozenset({(0x2AB9, 0xFFFF), (0x04D8, 0x000B)})
 PRODUCT = "Mobile Device Power Monitor"
 PATIENCE_S = 1.0
 """Silence after which every client gives up."""
-OFF_S = 0.02
-"""The output has been below half of its voltage for so long: it was switched off."""
 
 CLOCK = Clock("sample", tick_ns=PERIOD_NS)
 MAIN = Stream(
@@ -173,7 +172,7 @@ class MonsoonLvpm:
     async def _sample(self, port: _serial.Port, out: Outlet, status: Status) -> None:
         decoder = Decoder(status.volt_step)
         rows = Rows(out, MAIN, decoder)
-        low_since: int | None = None
+        watch = Watch(self.voltage)
         try:
             while True:
                 block = await port.read(PATIENCE_S)
@@ -181,13 +180,7 @@ class MonsoonLvpm:
                 rows.take(decoded, block)
                 if tripped := [one for one in decoded.statuses if one.event_code]:
                     raise self._tripped(port.path, tripped[0])
-                if not len(decoded.volts):
-                    continue
-                if decoded.volts[-1] >= self.voltage / 2:
-                    low_since = None
-                elif low_since is None:
-                    low_since = block.arrival
-                elif block.arrival - low_since > OFF_S * 1e9:
+                if len(decoded.volts) and watch.fell(float(decoded.volts[-1]), block.arrival):
                     await port.write(frame(STOP))
                     await port.drain()
                     raise self._tripped(port.path, await _ask(port))

@@ -10,18 +10,22 @@ from cyclopts import Parameter
 from melt_stream.analysis.pack import pack
 from melt_stream.cli._common import NO_OPTIONS, Options, print_json, say
 from melt_stream.cli._recording import where
+from melt_stream.cli._specs import parse
 from melt_stream.harness.session import import_recording
 
 
 def import_(
-    kind: Annotated[str, Parameter(help="What it is; `melt-stream collectors` lists the importers.")],
+    kind: Annotated[
+        str, Parameter(help="KIND[:key=value,...]: what it is; `melt-stream collectors` lists the importers.")
+    ],
     path: Annotated[Path, Parameter(help="Its file or folder.")],
     /,
     *,
     options: Options = NO_OPTIONS,
 ) -> None:
     """Import a recording, pack it, and print where it is."""
-    packed = pack(import_recording(kind, path, options.folder))
+    name, settings = parse(kind)
+    packed = pack(import_recording(name, path, options.folder, settings))
     if options.json:
         print_json(where(packed.path))
     else:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import trio
 
@@ -51,13 +52,14 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
     return Outcome(folder.path, ending)
 
 
-def import_recording(kind: str, path: Path, archive: Path) -> Path:
-    """Import a recording of another tool into a new run, and return its folder.
+def import_recording(kind: str, path: Path, archive: Path, settings: Mapping[str, Any] | None = None) -> Path:
+    """Import a recording of another tool into a new run, and return its folder; ``settings`` are the importer's other fields.
 
     Raises what the importer raises (``ConfigError``, ``DataError``); no half-imported run is left behind.
     """
-    importer = configure(load("melt_stream.importers", kind), {"path": str(path)}, f"import {kind}")
-    recipe = {"import": {"kind": kind, "path": str(path)}}
+    values = {**(settings or {}), "path": str(path)}
+    importer = configure(load("melt_stream.importers", kind), values, f"import {kind}")
+    recipe = {"import": {"kind": kind, **values}}
     with create(archive, recipe=recipe, name=path.resolve().name, imported=kind, now=_epoch) as folder:
         ending = trio.run(partial(record, {kind.replace("-", "_"): importer}, [Journal(folder)], now=_epoch))
         folder.manifest.start_utc_ns = getattr(importer, "start_utc_ns", None) or folder.manifest.start_utc_ns

@@ -1,14 +1,23 @@
 """Whatever bytes an importer meets, it imports them or says where they are wrong."""
 
+import io
+import os
 import random
 import shutil
+import struct
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import trio
 
 from melt_stream.collectors.energyrunner import EnergyRunner
 from melt_stream.collectors.mlperf_power import MlperfPower
+from melt_stream.collectors.monsoon_import import MonsoonImport
+from melt_stream.collectors.otii_import import OtiiImport
+from melt_stream.collectors.ppk2_import import Ppk2Import
+from melt_stream.collectors.tegrastats_import import TegrastatsImport
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.outlet import Hub
 from tests.collectors.written_results import LOG, full, write_results, write_trace
@@ -80,3 +89,53 @@ async def test_mangled_files_are_imported_or_refused_with_their_place(tmp_path, 
             imported += 1
     assert min(len(refusals), imported) > 5
     assert [message for message in refusals if "expected" not in message] == []
+
+
+def of_example(cls):
+    return "\n".join(cls.example()["tree"].values()).encode()
+
+
+def saved_session() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        frames = b"".join(struct.pack("<fH", k / 7, 0x5555) for k in range(600))
+        archive.writestr("session.raw", frames)
+        archive.writestr("metadata.json", '{"metadata": {"samplesPerSecond": 100000, "startSystemTime": 1}}')
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("importer", "name", "good"),
+    [
+        (MonsoonImport, "a.csv", of_example(MonsoonImport)),
+        (OtiiImport, "a.csv", of_example(OtiiImport)),
+        (Ppk2Import, "a.csv", of_example(Ppk2Import)),
+        (Ppk2Import, "a.ppk2", saved_session()),
+        (TegrastatsImport, "a.log", of_example(TegrastatsImport)),
+    ],
+)
+async def test_mangled_traces_are_imported_or_refused_with_their_place(tmp_path, importer, name, good):
+    rng, refusals, imported = random.Random(20261124), [], 0
+    for _ in range(400):
+        data = good
+        for _ in range(rng.randint(1, 3)):
+            data = mangle(data, rng)
+        (tmp_path / name).write_bytes(data)
+        hub = Hub(now=lambda: 0)
+        try:
+            await importer(path=tmp_path / name).collect(hub.outlet("x"))
+        except DataError as exc:
+            refusals.append(str(exc))
+        else:
+            hub.take()
+            imported += 1
+    assert imported > 5
+    assert len(refusals) > 1  # a line that is none of tegrastats' is left out
+    assert [message for message in refusals if name not in message or "expected" not in message] == []
+
+
+@pytest.mark.parametrize("importer", [MonsoonImport, OtiiImport, Ppk2Import, TegrastatsImport])
+async def test_what_is_no_regular_file_is_not_waited_for(tmp_path, importer):
+    os.mkfifo(tmp_path / "pipe")
+    with trio.fail_after(5), pytest.raises(DataError, match="not a regular file"):
+        await importer(path=tmp_path / "pipe").collect(Hub(now=lambda: 0).outlet("x"))
