@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -67,7 +66,3 @@ def statistics(channel: str, values: Array, watts: Array, seconds: float) -> dic
     if channel == "mc":
         told |= {"energy": float(watts.mean()) * seconds, "charge": float(values.mean()) * seconds}
     return told
-
-
-Values = Callable[[Array], Array]
-"""From host times, ns, to a channel's values."""

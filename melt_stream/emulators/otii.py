@@ -6,7 +6,6 @@ samples are made of the load when they are asked for; the server, not the device
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
@@ -18,20 +17,12 @@ import trio
 from melt_stream.clock import monotonic
 from melt_stream.emulators import Emulated, Place
 from melt_stream.emulators._otii_recording import Array, Recording, statistics
+from melt_stream.emulators._otii_server import Data, Refusal, Server
 
 WATCH_S = 0.005
 """How often it is looked whether a fault is due."""
 ID = "Arc512031204843494E3130393033313036"
 REGULATED = {"voltage", "current", "inline", "off"}
-Data = dict[str, Any]
-
-
-class Refusal(Exception):
-    """An error reply."""
-
-    def __init__(self, code: str, **data: Any) -> None:
-        super().__init__(code)
-        self.code, self.data = code, data
 
 
 @dataclass
@@ -59,7 +50,7 @@ class Otii(Emulated):
     uart: list[tuple[float, str]] = field(default_factory=list)
     """At so many seconds of the load, this line comes in at RX."""
     progress: bool = False
-    """Says how far it is before it answers, where data are asked for."""
+    """Says how far it is before it answers."""
     connected: bool = True
     """Whether the device is plugged in."""
     volts: float = field(default=0.0, init=False)
@@ -70,13 +61,14 @@ class Otii(Emulated):
     recordings: list[Recording] = field(default_factory=list, init=False)
     heard: list[str] = field(default_factory=list, init=False)
     """Every command, in the order it came."""
-    _clients: set[trio.SocketStream] = field(default_factory=set, init=False)
+    _server: Server = field(init=False)
 
     async def play(self, task_status: trio.TaskStatus[Place] = trio.TASK_STATUS_IGNORED) -> None:
         """Be the server until cancelled, or unplugged by a fault."""
         self.began = monotonic()
+        self._server = Server(self._do, self._on_the_wire, self.progress)
         async with trio.open_nursery() as nursery:
-            listeners = await nursery.start(partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1"))
+            listeners = await nursery.start(partial(trio.serve_tcp, self._server.serve, 0, host="127.0.0.1"))
             host, port = listeners[0].socket.getsockname()[:2]
             task_status.started({"host": host, "tcp_port": port})
             await self._watch()
@@ -106,65 +98,15 @@ class Otii(Emulated):
         if due("ended"):
             recording.ended = seconds
         if due("disconnect"):
-            for client in list(self._clients):
-                await client.aclose()
+            await self._server.disconnect()
         return False
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        self._clients.add(stream)
-        hello = {"otii_version": "3.5.5", "protocol_version": "0.1", "server": "otii-server"}
-        try:
-            await self._send(stream, {"type": "information", "info": "connected", "data": hello})
-            rest = b""
-            while data := bytes(await stream.receive_some(1 << 16)):
-                *lines, rest = (rest + data).split(b"\r\n")
-                for line in lines:
-                    for message in self._take(line):
-                        await self._send(stream, message)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the client left, or was disconnected by a fault
-        finally:
-            self._clients.discard(stream)
-            with trio.CancelScope(shield=True):
-                await stream.aclose()
-
-    async def _send(self, stream: trio.SocketStream, message: Data) -> None:
-        data = json.dumps(message).encode()
-        if (recording := self.running) is not None:
-            data = self.faults.harm(data, recording.seconds(monotonic()), 0)
-        await stream.send_all(data + b"\r\n")
-
-    def _take(self, line: bytes) -> list[Data]:
-        """Do one request; return what is sent for it."""
-        try:
-            request = json.loads(line)
-            command = request["cmd"]
-        except (ValueError, TypeError, KeyError) as exc:
-            said = {"parse_error": str(exc), "data": line.decode(errors="replace")}
-            return [{"type": "error", "errorcode": "Not able to parse request", "cmd": "", "data": said}]
-        self.heard.append(command)
-        frame = {"cmd": command, **({"trans_id": request["trans_id"]} if "trans_id" in request else {})}
-        try:
-            answer = self._do(command, request.get("data") or {})
-        except Refusal as exc:
-            return [{"type": "error", "errorcode": exc.code, **frame, "data": exc.data}]
-        except KeyError as exc:
-            return [
-                {
-                    "type": "error",
-                    "errorcode": "Missing key in request",
-                    **frame,
-                    "data": {"key": exc.args[0]},
-                }
-            ]
-        before = (
-            [{"type": "progress", **frame, "progress_value": 0.5}]
-            if self.progress and "channel" in command
-            else []
-        )
-        return [*before, {"type": "response", **frame, **({"data": answer} if answer is not None else {})}]
+    def _on_the_wire(self, data: bytes) -> bytes:
+        recording = self.running
+        return data if recording is None else self.faults.harm(data, recording.seconds(monotonic()), 0)
 
     def _do(self, command: str, data: Data) -> Data | None:
+        self.heard.append(command)
         table = self._old_commands() | ({} if self.is_old else self._new_commands())
         if (do := table.get(command)) is None:
             raise Refusal("Invalid command")

@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import asynccontextmanager
-
 import pytest
 import trio
 from otii_tcp_client import otii_client, otii_exception
 from otii_tcp_client.otii_client import LicensingMode
 
-from melt_stream.emulators import Faults, Load
-from melt_stream.emulators.otii import Otii
-
-
-@asynccontextmanager
-async def playing(*faults, load="square:100mA,500mA,100ms", **fields):
-    server = Otii(load=Load.parse(load), faults=Faults.parse(faults, Otii.own_faults), **fields)
-    async with trio.open_nursery() as nursery:
-        place = await nursery.start(server.play)
-        yield server, place
-        nursery.cancel_scope.cancel()
+from tests.emulators.playing_otii import playing
 
 
 def connected(place, licensing=LicensingMode.MANUAL):
@@ -50,7 +38,12 @@ def measure(place, samples, licensing=LicensingMode.MANUAL):
         project.stop_recording()
         info = recording.get_channel_info(device.id, "mc")
         found = {
-            "device": (device.type, device.get_version()["fw_version"], device.get_main_voltage(), device.get_max_current()),
+            "device": (
+                device.type,
+                device.get_version()["fw_version"],
+                device.get_main_voltage(),
+                device.get_max_current(),
+            ),
             "running": recording.is_running(),
             "info": info,
             "statistics": recording.get_channel_statistics(device.id, "mc", info["from"], info["to"]),
@@ -120,13 +113,18 @@ async def test_qoitechs_client_reserves_a_licence_and_is_refused_without():
         assert server.heard.count("otii_reserve_license") == server.heard.count("otii_return_license") == 1
 
 
+def twice(project):
+    project.start_recording()
+    project.start_recording()
+
+
 @pytest.mark.parametrize(
     ("ask", "code"),
     [
-        (lambda otii, device, project: device.set_main_voltage(5.5), "Invalid key value"),
-        (lambda otii, device, project: device.calibrate() or device.get_range(), "Invalid command"),
-        (lambda otii, device, project: project.stop_recording(), "Command failure"),
-        (lambda otii, device, project: project.start_recording() or project.start_recording(), "Command failure"),
+        (lambda device, _: device.set_main_voltage(5.5), "Invalid key value"),
+        (lambda device, _: device.get_range(), "Invalid command"),
+        (lambda _, project: project.stop_recording(), "Command failure"),
+        (lambda _, project: twice(project), "Command failure"),
     ],
 )
 async def test_qoitechs_client_is_refused_in_the_servers_words(ask, code):
@@ -134,7 +132,7 @@ async def test_qoitechs_client_is_refused_in_the_servers_words(ask, code):
         with connected(place) as otii:
             (device,) = otii.get_devices(timeout=1)
             with pytest.raises(otii_exception.Otii_Exception) as refused:
-                ask(otii, device, otii.get_active_project())
+                ask(device, otii.get_active_project())
             return refused.value
 
     async with playing() as (_, place):
