@@ -202,11 +202,3 @@ def groups(signals: list[Signal]) -> tuple[list[Group], list[str]]:
             continue
         found[one.source, one.hz] = group
     return list(found.values()), left_out
-
-
-def changes(bits: bytes, count: int, before: bool | None) -> tuple[Array, Array]:
-    """Return at which of ``count`` samples a logic signal changes, and to what; its first sample is a change."""
-    levels = np.unpackbits(np.frombuffer(bits, np.uint8), bitorder="little", count=count).astype(bool)
-    first = not levels[0] if before is None else before
-    at = np.flatnonzero(np.diff(levels, prepend=first))
-    return at, levels[at]

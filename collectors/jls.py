@@ -24,12 +24,12 @@ from melt_stream.collectors._jls import (
     Gap,
     Group,
     Holes,
-    changes,
     groups,
     messages,
     signal,
     utc_map,
 )
+from melt_stream.collectors._logic import changes
 from melt_stream.collectors._process import guarded
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.events import events

@@ -14,7 +14,8 @@ from pyjls import AnnotationType, DataType, Writer
 
 from melt_stream.analysis.clocks import fit
 from melt_stream.collectors import jls
-from melt_stream.collectors._jls import Gap, Holes, changes, groups, signal, utc_map
+from melt_stream.collectors._jls import Gap, Holes, groups, signal, utc_map
+from melt_stream.collectors._logic import changes
 from melt_stream.collectors.jls import Jls
 from melt_stream.errors import ConfigError, DataError, MeltError
 from melt_stream.harness.session import import_recording
