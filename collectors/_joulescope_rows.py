@@ -22,6 +22,7 @@ CLOCK = Clock("sample", tick_ns=1e9 / HZ)
 """Counts sample ids: 2 MHz, whatever the output rate."""
 INPUTS = [Stream(f"gpi{pin}", clock=CLOCK, level=bool) for pin in range(4)]
 SILENCE_S = 1.0
+PASS_S = 0.02
 WAITING = 10_000
 """Deliveries that may wait for us; what comes beyond is dropped, which sample ids show."""
 MAP_NS = 1_000_000
@@ -46,7 +47,7 @@ class Hearing:
 
     def __post_init__(self) -> None:
         self._token = trio.lowlevel.current_trio_token()
-        self._send, self.receive = trio.open_memory_channel[Heard](WAITING)
+        self._send, self._receive = trio.open_memory_channel[Heard](WAITING)
 
     def hear(self, topic: str, value: Any) -> None:
         """Take a delivery; the driver calls this, on its thread."""
@@ -57,6 +58,17 @@ class Hearing:
     def _pass(self, heard: Heard) -> None:
         with suppress(trio.WouldBlock):  # dropped: sample ids show it
             self._send.send_nowait(heard)
+
+    async def next(self) -> Heard | None:
+        """Wait for a delivery; None where there was none for ``SILENCE_S``."""
+        with trio.move_on_after(SILENCE_S):
+            return await self._receive.receive()
+        await trio.sleep(
+            PASS_S
+        )  # it was perhaps we who slept, and what came meanwhile is still to be passed on
+        with suppress(trio.WouldBlock):
+            return self._receive.receive_nowait()
+        return None
 
 
 @dataclass
@@ -82,16 +94,14 @@ class Writer:
     async def follow(self, hearing: Hearing) -> None:
         """Write what comes, until cancelled. Raises ``Transient`` where rows come no more."""
         rows_at = self.out.now()
-        while True:
-            with trio.move_on_after(SILENCE_S):
-                heard = await hearing.receive.receive()
-                if self._take(heard):
-                    rows_at = heard.at
-                if heard.at - rows_at < SILENCE_S * 1e9:
-                    continue
-            raise Transient(
-                f"{self.path}: expected samples of i, v and p within {SILENCE_S:g} s, got none; is it plugged in?"
-            )
+        while (heard := await hearing.next()) is not None:
+            if self._take(heard):
+                rows_at = heard.at
+            elif heard.at - rows_at > SILENCE_S * 1e9:
+                break
+        raise Transient(
+            f"{self.path}: expected samples of i, v and p within {SILENCE_S:g} s, got none; is it plugged in?"
+        )
 
     def close(self) -> None:
         """Write what waits."""

@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from melt_stream.clock import monotonic, utc_ns
 from melt_stream.collectors import _joulescope_example
 from melt_stream.collectors._joulescope import EPOCH_NS, HZ, Block, Change, Gap, Input, Rows, Together, block
+from melt_stream.collectors._joulescope_rows import Heard, Writer
 from melt_stream.collectors.joulescope import Joulescope
 from melt_stream.errors import ConfigError, DeviceError, Transient
 from melt_stream.outlet import Hub
@@ -206,6 +207,23 @@ async def test_what_breaks_off_is_a_new_epoch(harm, said):
     assert said in gap["reason"]
     assert [row["epoch"] for row in watched.of("main")] == [0] * 50 + [1] * 20
     assert driver.calls.count(("finalize",)) == 2
+
+
+async def test_two_signals_of_three_are_no_power():
+    class Hearing:
+        heard = 0
+
+        async def next(self):
+            await trio.lowlevel.checkpoint()
+            self.heard += 1
+            first = self.heard * 100 * STEP
+            return Heard(f"{PATH}/s/i/!data", value(first, ramp(first, 100, "i")), self.heard * 300_000_000)
+
+    hearing, out = Hearing(), Hub(now=lambda: 0).outlet("it")
+    writer = Writer(out, PATH, Joulescope().main, STEP, [], 0)
+    with pytest.raises(Transient, match="expected samples of i, v and p within 1 s"):
+        await writer.follow(hearing)
+    assert hearing.heard == 4
 
 
 @pytest.mark.parametrize(
