@@ -91,6 +91,8 @@ class Link:
     """What the server said of itself."""
     _messages: Messages = field(default_factory=Messages)
     _waiting: list[tuple[Message, int]] = field(default_factory=list)
+    _asked: set[str] = field(default_factory=set)
+    """Requests without an answer: of the last one, and of those that were given up."""
     _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
 
     async def ask(self, command: str, patience_s: float = PATIENCE_S, **data: Any) -> Answer:
@@ -103,19 +105,25 @@ class Link:
         request: Message = {"type": "request", "cmd": command, "trans_id": number}
         if data:
             request["data"] = data
+        self._asked.add(number)
         await self.wire.send(json.dumps(request).encode() + b"\r\n")
         while True:
             message, at = await self._next(f"an answer to {command}", patience_s)
-            kind = message["type"]
-            if kind == "information" or (kind == "progress" and message.get("trans_id") == number):
+            kind, whose = message["type"], message.get("trans_id")
+            if kind in ("information", "progress"):
                 continue
-            if kind == "error" and message.get("trans_id") in (number, None):
+            if whose in self._asked - {number}:  # somebody gave that one up
+                self._asked.discard(whose)
+                continue
+            if kind == "error" and whose in (number, None):
+                self._asked.discard(number)
                 raise _refusal(command, message)
-            if kind != "response" or message.get("trans_id") != number:
+            if kind != "response" or whose != number:
                 raise Transient(
                     f"{self.wire.address}: expected the answer to {command} with trans_id {number!r}, got "
-                    f"{kind} {message.get('cmd')!r} with {message.get('trans_id')!r}"
+                    f"{kind} {message.get('cmd')!r} with {whose!r}"
                 )
+            self._asked.discard(number)
             answer = message.get("data") or {}
             return Answer(answer if isinstance(answer, dict) else {}, at)
 

@@ -223,10 +223,15 @@ class Pairing:
         """Add voltages."""
         self._at, self._volts = np.append(self._at, ticks), np.append(self._volts, volts)
 
-    def take(self, *, all_of_it: bool = False) -> tuple[Array, Array, Array]:
-        """Return ticks, amps and volts of the currents whose voltage is known; in the end, of all."""
-        newest = self._at[-1] if len(self._at) else -(1 << 62)
-        ready = len(self._ticks) if all_of_it else int(np.searchsorted(self._ticks, newest, "right"))
+    @property
+    def behind(self) -> int:
+        """How much of the currents, in ns, waits for voltages."""
+        return int(self._ticks[-1] - self._ticks[0]) if len(self._ticks) else 0
+
+    def take(self, *, last: bool = False) -> tuple[Array, Array, Array]:
+        """Return ticks, amps and volts of the currents whose voltage is known; the last ones take it from before."""
+        newest = self._at[-1] + (self.period if last else 0) if len(self._at) else -(1 << 62)
+        ready = int(np.searchsorted(self._ticks, newest, "right"))
         ticks, amps = self._ticks[:ready], self._amps[:ready]
         self._ticks, self._amps = self._ticks[ready:], self._amps[ready:]
         volts = self._between(ticks)
@@ -236,8 +241,8 @@ class Pairing:
         return ticks, amps, volts
 
     def _between(self, ticks: Array) -> Array:
-        if not len(self._at):
-            return np.full(len(ticks), np.nan)
+        if not len(ticks):
+            return np.zeros(0)
         after = np.searchsorted(self._at, ticks, "right")
         left = self._at[np.maximum(after - 1, 0)]
         right = self._at[np.minimum(after, len(self._at) - 1)]

@@ -85,7 +85,7 @@ class Rows:
                 if not any(more):
                     await trio.sleep(POLL_S)
         finally:
-            self._write(*self._pairing.take(all_of_it=True))
+            self._write(*self._pairing.take(last=True))
 
     async def _read(self, name: str, channel: Channel) -> bool:
         """Take what is new of a channel; return whether there is more at once."""
@@ -143,10 +143,12 @@ class Rows:
 
     async def _look(self, recording: int) -> None:
         """Raise ``Transient`` where no samples have come for long."""
+        where = self.link.wire.address
+        if self._pairing.behind > SILENCE_S * 1e9:
+            raise Transient(f"{where}: expected voltages beside the currents, got none for {SILENCE_S:g} s")
         if self.out.now() - self._heard < SILENCE_S * 1e9:
             return
         running = await self.link.try_ask("recording_is_running", recording_id=recording)
-        where = self.link.wire.address
         if running is not None and not running.data.get("running"):
             raise Transient(f"{where}: expected the recording to go on, got its end; did somebody stop it?")
         raise Transient(

@@ -35,6 +35,7 @@ FIND_S = 5
 """So long the server may wait for a device to be plugged in."""
 LICENCES = frozenset({"Admin", "All", "Automation", "Enterprise"})
 """Those that let a server be asked, as Qoitech's client has it."""
+LEAVE_S = 1.5
 STREAMS = [*DIGITAL.values(), UART]
 
 OtherChannel = Literal[
@@ -127,7 +128,7 @@ class Otii:
                 rows = Rows(out, link, device.id, Streams(self.streams), self._rail(device), before)
                 await rows.follow(self._mine, ["mc", "mv", *self.channels])
             finally:
-                with trio.move_on_after(1.0, shield=True):
+                with trio.move_on_after(LEAVE_S, shield=True):
                     await self._leave(link, device, project)
 
     async def _find(self, link: Link) -> Device:

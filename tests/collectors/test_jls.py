@@ -8,7 +8,7 @@ import struct
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyjls import AnnotationType, DataType, Writer
 
@@ -240,6 +240,7 @@ def test_an_import_is_a_run(tmp_path):
     assert Run(path).manifest.start_utc_ns == (1_514_764_800 + 250_000_000) * 10**9
 
 
+@settings(deadline=None)
 @given(st.lists(st.booleans(), max_size=60), st.integers(1, 20))
 def test_holes_over_the_edges_of_blocks(missing, size):
     holes, found = Holes(), []

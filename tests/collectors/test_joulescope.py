@@ -15,7 +15,7 @@ import numpy as np
 import pyjoulescope_driver
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt_stream.clock import monotonic, utc_ns
@@ -280,6 +280,7 @@ def test_the_doubles_have_the_calls_of_the_real_driver(double):
             assert known in real, (name, parameter, ours)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(st.integers(0, 3), st.integers(1, 9), st.integers(1, 9)), min_size=1, max_size=12),
     st.data(),
@@ -321,6 +322,7 @@ def test_a_delivery_that_comes_twice_counts_once():
     assert np.array_equal(values, np.arange(16))
 
 
+@settings(deadline=None)
 @given(st.binary(min_size=1, max_size=12), st.lists(st.integers(1, 30), min_size=1, max_size=6))
 def test_an_inputs_changes_are_found_however_it_is_cut(data, cuts):
     levels = np.unpackbits(np.frombuffer(data * 3, np.uint8), bitorder="little")

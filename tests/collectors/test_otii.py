@@ -9,12 +9,13 @@ from functools import partial
 import numpy as np
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt_stream.analysis.clocks import fit
-from melt_stream.collectors._otii_link import Messages
+from melt_stream.collectors._otii_link import Link, Messages
 from melt_stream.collectors._otii_recording import Channel, Hole, Pairing, Run, analog, entries
+from melt_stream.collectors._serial import Block
 from melt_stream.collectors.otii import Otii
 from melt_stream.engine import record
 from melt_stream.errors import ConfigError, DeviceError, Transient
@@ -29,6 +30,7 @@ def made(place, **fields) -> Otii:
     return configure(Otii, {"volts": 3.7, "address": f"{place['host']}:{place['tcp_port']}", **fields}, "it")
 
 
+@settings(deadline=None)
 @given(st.integers(1, 50))
 def test_messages_however_they_are_cut(size):
     sent = [{"type": "response", "data": {"values": list(range(k))}, "text": "é\r\n"} for k in range(20)]
@@ -38,6 +40,7 @@ def test_messages_however_they_are_cut(size):
     assert got == sent
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=40), max_size=10))
 def test_junk_is_transient_and_nothing_else(pieces):
     messages = Messages()
@@ -74,6 +77,63 @@ def test_half_a_surrogate_pair_in_a_line_is_replaced():
     ]
 
 
+class Played:
+    """A connection on which these messages come, one a block."""
+
+    address = "it"
+
+    def __init__(self, *said) -> None:
+        self.said, self.sent = list(said), []
+
+    async def send(self, data):
+        await trio.lowlevel.checkpoint()
+        self.sent.append(json.loads(data))
+
+    async def receive(self):
+        if not self.said:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        return Block(json.dumps(self.said.pop(0)).encode() + b"\r\n", 7)
+
+
+def answer(number, **data):
+    return {"type": "response", "cmd": "x", "trans_id": str(number), "data": data}
+
+
+async def test_an_answer_to_what_was_given_up_is_passed_over_and_a_strangers_is_none(autojump_clock):
+    link = Link(wire := Played())
+    with pytest.raises(Transient, match="expected an answer to x within 3 s, got none"):
+        await link.ask("x")
+    progress = {"type": "progress", "cmd": "x", "trans_id": "2", "progress_value": 0.5}
+    wire.said = [{"type": "information", "info": "hello"}, answer(1, n=1), progress, answer(2, n=2)]
+    assert await link.ask("x", a=1) == ({"n": 2}, 7)
+    assert wire.sent[1] == {"type": "request", "cmd": "x", "trans_id": "2", "data": {"a": 1}}
+    wire.said = [answer(1)]
+    with pytest.raises(
+        Transient, match="expected the answer to x with trans_id '3', got response 'x' with '1'"
+    ):
+        await link.ask("x")
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [("Device not connected", Transient), ("Invalid key value", DeviceError), ("No license", DeviceError)],
+)
+async def test_a_refusal_says_so_in_the_servers_words(code, kind):
+    refusal = {"type": "error", "errorcode": code, "trans_id": "1", "data": {"message": "because"}}
+    with pytest.raises(kind, match=rf"Otii, x: got '{code}' \(because\)") as refused:
+        await Link(Played(refusal)).ask("x")
+    assert isinstance(refused.value, Transient) == (kind is Transient)
+
+
+async def test_a_field_of_another_type_is_refused():
+    got = await Link(Played(answer(1, count=True, other=1.5))).ask("x")
+    for key in ("count", "other", "none"):
+        with pytest.raises(DeviceError, match=f"Otii, x: expected '{key}' to be int, got"):
+            got.get(key, int, "x")
+    assert got.get("other", (int, float), "x") == 1.5
+
+
 class Recorded:
     """A server with one recording: samples at these numbers, 4 kHz. It answers as many as asked, over holes too."""
 
@@ -88,6 +148,7 @@ class Recorded:
         return type("Answer", (), {"data": values})
 
 
+@settings(deadline=None)
 @given(st.sets(st.integers(1, 20_000), max_size=6), st.integers(1, 500))
 def test_holes_are_found_to_the_sample_wherever_they_are(at, length):
     kept = np.setdiff1d(np.arange(20_600), [k for first in at for k in range(first, first + length)])
@@ -134,14 +195,25 @@ def test_a_voltage_is_the_nearest_ones_mean_and_unknown_in_a_hole():
     assert np.isnan(volts[4:15]).all()
     assert np.array_equal(volts[15:19], [56.0] * 4)
     assert np.array_equal(volts[19:], [56.0, 57, 58, 59][: len(volts[19:])])
-    assert not len(pairing.take(all_of_it=True)[0])
+    pairing.current(np.arange(60, 80), np.ones(20))
+    assert np.array_equal(pairing.take()[0], np.arange(60, 69))
+    assert pairing.behind == 10
+    ticks, _, volts = pairing.take(last=True)  # what is too far from a voltage is not written
+    assert np.array_equal(ticks, np.arange(69, 73))
+    assert np.array_equal(volts, [68.0] * 4)
+    assert not len(Pairing().take(last=True)[0])
+
+
+def rows(watched):
+    """How many there are; ``of`` would make dicts of all of them, on the loop that everybody waits for."""
+    return sum(batch.data.num_rows for batch in watched.batches if batch.source.key == "it.main")
 
 
 def right(watched, server, recording=0):
     """Hold every reading to what the load drew at that sample."""
-    rows = watched.table("it.main")
-    first = rows["epoch"].to_numpy() == min(rows["epoch"].to_pylist()) + recording
-    tick, amps, volts = (rows[name].to_numpy()[first] for name in ("tick", "amps", "volts"))
+    table = watched.table("it.main")
+    first = table["epoch"].to_numpy() == min(table["epoch"].to_pylist()) + recording
+    tick, amps, volts = (table[name].to_numpy()[first] for name in ("tick", "amps", "volts"))
     made = server.recordings[recording]
     seconds = (made.host(tick / 1e9) - server.began) / 1e9
     assert np.array_equal(tick % 250_000, np.zeros(len(tick)))
@@ -154,11 +226,11 @@ async def test_currents_voltages_inputs_lines_and_the_clock():
     async with playing("rate:150", load="ramp:0W,4W,2s", progress=True) as (server, place):
         other = made(place, channels=["i1", "i2", "rx", "tp"], io_volts=3.3, max_current=1.0, power_off=True)
         async with collecting(other) as watched:
-            await watched.until(lambda: watched.of("main"))
+            await watched.until(lambda: rows(watched))
             soon = server.seconds() + 0.1
             server.gpi += [(soon, 1, True), (soon + 0.05, 1, False), (soon + 0.1, 2, True)]
             server.uart += [(soon + 0.2, "booting")]
-            await watched.until(lambda: watched.of("uart") and len(watched.of("main")) > 5000)
+            await watched.until(lambda: watched.of("uart") and rows(watched) > 5000)
     tick = right(watched, server)
     assert np.array_equal(tick, np.arange(len(tick)) * 250_000)
     assert watched.gaps() == []
@@ -182,7 +254,7 @@ async def test_currents_voltages_inputs_lines_and_the_clock():
 
 async def test_the_clock_of_a_recording_holds():
     async with playing("rate:150") as (server, place), collecting(made(place)) as watched:
-        await watched.until(lambda: len(watched.of("main")) > 5000)
+        await watched.until(lambda: rows(watched) > 5000)
     (recording,) = server.recordings
     readings = [row for row in watched.rows("run.readings") if row["clock_of"] == "it.recording"]
     assert {row["kind"] for row in readings} == {"cause", "arrival"}
@@ -199,7 +271,7 @@ async def test_the_clock_of_a_recording_holds():
 )
 async def test_a_hole_is_a_gap_of_its_true_length_and_no_reading_is_wrong(fault, lost):
     async with playing(fault, load="ramp:0W,4W,20s") as (server, place), collecting(made(place)) as watched:
-        await watched.until(lambda: watched.gaps("main") and len(watched.of("main")) > 3000)
+        await watched.until(lambda: watched.gaps("main") and rows(watched) > 3000)
     (gap,) = watched.gaps("main")
     assert gap["lost_rows"] == pytest.approx(lost, abs=1)
     tick = right(watched, server)
@@ -222,7 +294,7 @@ async def test_a_hole_is_a_gap_of_its_true_length_and_no_reading_is_wrong(fault,
 )
 async def test_what_breaks_off_is_a_new_recording_and_a_new_epoch(fault, said):
     async with playing(fault, load="ramp:0W,4W,20s") as (server, place), collecting(made(place)) as watched:
-        await watched.until(lambda: {row["epoch"] for row in watched.of("main")[-1:]} == {1})
+        await watched.until(lambda: 1 in watched.column("it.main", "epoch")[-1:])
     (gap,) = watched.gaps("main")
     assert said in gap["reason"]
     assert len(server.recordings) == 2
@@ -232,6 +304,12 @@ async def test_what_breaks_off_is_a_new_recording_and_a_new_epoch(fault, said):
         assert np.array_equal(tick, np.arange(len(tick)) * 250_000)
     causes = [row["epoch_of"] for row in watched.rows("run.readings") if row["kind"] == "cause"]
     assert causes == [0, 1]
+
+
+async def test_currents_without_voltages_are_not_waited_with_for_ever():
+    async with playing(volts_hz=0.5) as (_, place), collecting(made(place)) as watched:
+        await watched.until(lambda: 1 in watched.column("it.main", "epoch"))
+    assert "expected voltages beside the currents, got none for 1 s" in watched.gaps("main")[0]["reason"]
 
 
 async def test_a_server_that_goes_away_and_one_that_is_not_there():
@@ -259,11 +337,11 @@ async def test_what_it_cannot_give_is_refused():
 
 async def test_somebody_elses_recording_is_left_alone():
     async with playing() as (server, place), collecting(made(place)) as watched:
-        await watched.until(lambda: watched.of("main"))
+        await watched.until(lambda: rows(watched))
         error = await refused(place)
         assert "expected no recording to run, got 'Recording 1' of somebody else's" in str(error)
-        count = len(watched.of("main"))
-        await watched.until(lambda: len(watched.of("main")) > count)
+        count = rows(watched)
+        await watched.until(lambda: rows(watched) > count)
         assert len(server.recordings) == 1
         assert watched.gaps() == []
 
@@ -271,7 +349,7 @@ async def test_somebody_elses_recording_is_left_alone():
 @pytest.mark.parametrize(("licence", "is_old"), [("free", False), ("none", False), ("none", True)])
 async def test_a_licence_is_reserved_where_there_are_any_and_given_back(licence, is_old):
     async with playing(licence=licence, is_old=is_old) as (server, place), collecting(made(place)) as watched:
-        await watched.until(lambda: watched.of("main"))
+        await watched.until(lambda: rows(watched))
         assert server.reserved == (licence == "free")
     assert not server.reserved
 
