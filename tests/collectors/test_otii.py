@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from contextlib import suppress
 from functools import partial
 
@@ -286,17 +287,17 @@ async def test_a_hole_is_a_gap_of_its_true_length_and_no_reading_is_wrong(fault,
 @pytest.mark.parametrize(
     ("fault", "said"),
     [
-        ("disconnect@0.3", "expected bytes, got the end of the connection"),
+        ("disconnect@0.3", ": expected (bytes|to send), got "),
         ("junk@0.3:16", "expected a JSON object"),
-        ("ended@0.3", "expected the recording to go on, got its end; did somebody stop it?"),
-        ("stall@0.3:60", "expected samples within 1 s, got none; is the device plugged in?"),
+        ("ended@0.3", "expected the recording to go on, got its end; did somebody"),
+        ("stall@0.3:60", "expected samples within 1 s, got none; is the device"),
     ],
 )
 async def test_what_breaks_off_is_a_new_recording_and_a_new_epoch(fault, said):
     async with playing(fault, load="ramp:0W,4W,20s") as (server, place), collecting(made(place)) as watched:
         await watched.until(lambda: 1 in watched.column("it.main", "epoch")[-1:])
     (gap,) = watched.gaps("main")
-    assert said in gap["reason"]
+    assert re.search(said, gap["reason"])
     assert len(server.recordings) == 2
     assert server.recordings[0].ended is not None
     for recording in (0, 1):
@@ -316,7 +317,7 @@ async def test_a_server_that_goes_away_and_one_that_is_not_there():
     async with playing("unplug@0.2") as (_, place):
         ending = await record({"it": made(place)}, [keep := Keep()], seconds=1.0)
     assert ending.reason == "time limit"
-    assert "expected bytes, got" in keep.rows("run.gaps")[0]["reason"]
+    assert re.search(": expected (bytes|to send), got ", keep.rows("run.gaps")[0]["reason"])
     with pytest.RaisesGroup(pytest.RaisesExc(Transient, match="expected a TCP server"), allow_unwrapped=True):
         await made(place).collect(Hub().outlet("it"))
 
