@@ -7,6 +7,7 @@ import stat
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import trio
@@ -40,28 +41,51 @@ async def serial_lines(path: str, baud: int, now: Now) -> AsyncIterator[Receive]
         yield port.read
 
 
+@dataclass
+class Tcp:
+    """A connection to a TCP server. Its end is ``Transient``, in either direction."""
+
+    address: str
+    stream: trio.SocketStream
+    now: Now
+
+    async def receive(self) -> Block:
+        """Wait for bytes."""
+        try:
+            data = await self.stream.receive_some(BLOCK)
+        except trio.BrokenResourceError as exc:
+            raise Transient(f"{self.address}: expected bytes, got {exc.__cause__ or exc}") from exc
+        if not data:
+            raise Transient(f"{self.address}: expected bytes, got the end of the connection")
+        return Block(bytes(data), self.now())
+
+    async def send(self, data: bytes) -> None:
+        """Send all of ``data``."""
+        try:
+            await self.stream.send_all(data)
+        except trio.BrokenResourceError as exc:
+            raise Transient(f"{self.address}: expected to send, got {exc.__cause__ or exc}") from exc
+
+
 @asynccontextmanager
-async def tcp_lines(address: str, now: Now) -> AsyncIterator[Receive]:
-    """Connect to a TCP server. Its end, like its absence, is ``Transient``."""
-    host, number = host_and_port(address)
+async def tcp(address: str, now: Now, port: int | None = None) -> AsyncIterator[Tcp]:
+    """Connect to a TCP server, for the time of the body. Its absence is ``Transient``."""
+    host, number = host_and_port(address, port)
     try:
         stream = await trio.open_tcp_stream(host, number)
     except OSError as exc:
         raise Transient(
             f"{address}: expected a TCP server, got {exc}; is it on, and the address right?"
         ) from exc
-
-    async def receive() -> Block:
-        try:
-            data = await stream.receive_some(BLOCK)
-        except trio.BrokenResourceError as exc:
-            raise Transient(f"{address}: expected bytes, got {exc.__cause__ or exc}") from exc
-        if not data:
-            raise Transient(f"{address}: expected bytes, got the end of the connection")
-        return Block(bytes(data), now())
-
     async with stream:
-        yield receive
+        yield Tcp(address, stream, now)
+
+
+@asynccontextmanager
+async def tcp_lines(address: str, now: Now) -> AsyncIterator[Receive]:
+    """Connect to a TCP server that only talks."""
+    async with tcp(address, now) as connection:
+        yield connection.receive
 
 
 @asynccontextmanager

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import fields
@@ -20,7 +22,7 @@ async def made_from_example(cls: Any, folder: Path) -> AsyncIterator[Any]:
     """Make a plug-in as its example configures it, with what it needs for the time of the body.
 
     ``{"kind": "files", "tree": {path: text}}`` puts the files below ``folder``, which becomes its ``root`` (or its
-    ``path``, where it has no ``root``); ``{"kind": "http", "replies": {path: text}}`` answers requests for these
+    ``path``, where it has no ``root``), as does ``"packed"`` with bytes (deflated, in base 85); ``{"kind": "http", "replies": {path: text}}`` answers requests for these
     paths with these texts, at the address that stands for ``{url}`` in the configuration; ``{"kind": "emulator", "emulator": name}`` plays
     that emulator, whose place fills ``{port}``, ``{host}``, ``{tcp_port}``; ``{"kind": "plain"}`` needs nothing. ``config`` are its
     fields. Raises ``ValueError`` for another kind.
@@ -30,7 +32,9 @@ async def made_from_example(cls: Any, folder: Path) -> AsyncIterator[Any]:
     match example["kind"]:
         case "files":
             root = "root" if "root" in {field.name for field in fields(cls)} else "path"
-            config[root] = str(FakeTree(folder, example["tree"]).root)
+            config[root] = str(FakeTree(folder, example.get("tree")).root)
+            for path, packed in example.get("packed", {}).items():
+                (folder / path).write_bytes(zlib.decompress(base64.b85decode(packed)))
             yield configure(cls, config, where)
         case "http":
             async with _answering(example["replies"]) as url:
