@@ -244,17 +244,31 @@ def test_whatever_the_host_pauses_the_ticks_are_true_or_a_gap_says_between_what_
         assert np.array_equal(got, true)
 
 
-def test_losses_that_follow_each_other_closely_are_told_with_both_lengths():
-    timeline, gaps = Timeline(Beat(50.0, 1.5)), []
-    ticks = 50 * np.arange(40_000)
+def lost_twice(period, lost, late_ns):
+    """Gaps where sets are lost twice within 30 ms, with three arrivals between, all of them late."""
+    timeline, gaps, stamps = Timeline(Beat(period, 1.5)), [], np.floor(period * np.arange(40_000)).astype(int)
     for k in range(200):
-        rows = ticks[200 * k : 200 * k + 200]
+        rows = stamps[200 * k + (lost if k in {100, 103} else 0) : 200 * k + 200]
         pieces = list(
-            timeline.take(rows_of(rows[3:] if k in {100, 103} else rows), int(rows[-1]) * 1000 + 90_000)
+            timeline.take(rows_of(rows), int(rows[-1]) * 1000 + (late_ns if k in {100, 101, 102} else 0))
         )
         gaps += [piece for piece in pieces if isinstance(piece, Gap)]
-    assert [(gap.lost, gap.shortest) for gap in gaps] == [(3, 3), (3, 3)]
-    assert gaps[0].longest == gaps[1].longest == 3
+    return gaps
+
+
+def test_losses_that_follow_each_other_closely_are_told_by_the_beat():
+    assert lost_twice(50.0, 3, 5_000_000) == [
+        Gap(1_000_000 - 50, 1_000_150, 3, 3, 3),
+        Gap(1_030_000 - 50, 1_030_150, 3, 3, 3),
+    ]
+
+
+def test_where_every_round_is_on_the_beat_both_lengths_are_named():
+    first, second = lost_twice(51.2, 10, 5_000_000)  # 20 sets are 1.024 ms
+    assert (first.lost, first.shortest) == (10, 10)
+    assert first.longest == 10 + 4 * 20
+    assert "10 sets lost, or 10 to 90: the counter of 1.024 ms went round unseen" in first.reason
+    assert second.shortest <= 10 <= second.longest
 
 
 def test_a_mark_has_the_tick_of_its_row_and_the_time_it_was_asked_for():
