@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import trio
-from outcome import Error, Outcome
 
 from melt_stream.clock import Now
 from melt_stream.collectors._hvpm_link import PACKET, Link
@@ -35,7 +34,8 @@ class Pump:
     _read: deque[Block] = field(default_factory=deque)
     _more: trio.Event = field(default_factory=trio.Event)
     _ended: bool = False
-    _outcome: Outcome[None] | None = None
+    _outcome: Any = None
+    """Of the thread, as Trio tells it: its error, once it has ended."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -53,8 +53,8 @@ class Pump:
     async def next(self) -> Block:
         """Wait for the next read; raises ``Silent``, ``Gone`` or ``Refused`` where there is none any more."""
         while not self._read:
-            if isinstance(self._outcome, Error):
-                raise self._outcome.error
+            if self._outcome is not None:
+                self._outcome.unwrap()
             await self._more.wait()
         return self._read.popleft()
 
@@ -64,10 +64,10 @@ class Pump:
             self._read.append(Block(data, self.now()))
             self._token.run_sync_soon(self._tell)
 
-    def _finish(self, outcome: Outcome[None]) -> None:
+    def _finish(self, outcome: Any) -> None:
         self._token.run_sync_soon(self._set_outcome, outcome)
 
-    def _set_outcome(self, outcome: Outcome[None]) -> None:
+    def _set_outcome(self, outcome: Any) -> None:
         self._outcome = outcome
         self._tell()
 

@@ -11,35 +11,20 @@ import struct
 import threading
 from collections import deque
 from dataclasses import KW_ONLY, dataclass, field
-from functools import partial
 from typing import ClassVar
 
 import numpy as np
 import trio
 
-from melt_stream.clock import monotonic
-from melt_stream.collectors._hvpm_link import PACKET, Gone, Refused, Silent
-from melt_stream.collectors._hvpm_socket import (
-    ANSWER,
-    BULK,
-    DONE,
-    GONE,
-    HEAD,
-    IN,
-    LIMIT,
-    OUT,
-    REFUSED,
-    SCHEME,
-    SILENT,
-)
+from melt_stream.collectors._hvpm_link import PACKET, Gone, Refused
 from melt_stream.emulators import Emulated, Place
 from melt_stream.emulators._hvpm_samples import Array, records
+from melt_stream.emulators._hvpm_served import STEP_S, Transfer, served
 
 HZ = 5000
 IN_PACKET = 3
 KEPT = 5000
 """Samples that the box keeps for a host that does not read; what does not fit any more is dropped, and counted."""
-STEP_S = 0.001
 VOLTS, FIRMWARE, STATUS, PASSTHROUGH, RUN_LIMIT = 0x41, 0xC0, 0xC4, 0x10, 0x44
 SCALES, OFFSETS = (0x1B, 0x1A, 0x1D, 0x1C, 0x1F, 0x1E), (0x26, 0x25, 0x28, 0x27)
 MEMORY = {
@@ -125,7 +110,7 @@ class MonsoonHvpm(Emulated):
 
     def bulk_read(self, size: int, seconds: float) -> bytes:
         """Wait for packets; for a client in a thread of this process."""
-        transfer, pause = _Transfer(self, size, seconds), threading.Event()
+        transfer, pause = Transfer(self, size, seconds), threading.Event()
         while not transfer.has_ended():
             pause.wait(STEP_S)
         return bytes(transfer.got)
@@ -140,45 +125,7 @@ class MonsoonHvpm(Emulated):
         if self.faults.stale:
             self.memory[VOLTS] = 4 << 20
             self._start(1250)
-        async with trio.open_nursery() as nursery:
-            serve = partial(trio.serve_tcp, self._serve, 0, host="127.0.0.1")
-            (listener,) = await nursery.start(serve)
-            host, port = listener.socket.getsockname()[:2]
-            task_status.started({"port": f"{SCHEME}{host}:{port}"})
-
-    async def _serve(self, stream: trio.SocketStream) -> None:
-        stream.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_NODELAY, 1)
-        async with stream:
-            try:
-                while head := await _exactly(stream, HEAD.size):
-                    kind, request, value, index, size = HEAD.unpack(head)
-                    data = await _exactly(stream, min(size, LIMIT)) if kind == OUT else b""
-                    status, answer = await self._answer(kind, request, value, index, min(size, LIMIT), data)
-                    await stream.send_all(ANSWER.pack(status, len(answer)) + answer)
-            except (trio.BrokenResourceError, struct.error):
-                pass  # the client left in the middle
-
-    async def _answer(
-        self, kind: int, request: int, value: int, index: int, size: int, data: bytes
-    ) -> tuple[int, bytes]:
-        try:
-            if kind == OUT:
-                self.control_out(request, value, index, data)
-                return DONE, b""
-            if kind == IN:
-                return DONE, self.control_in(request, value, index, size)
-            if kind == BULK:
-                transfer = _Transfer(self, size, value / 1000)
-                while not transfer.has_ended():  # noqa: ASYNC110 - samples come with time
-                    await trio.sleep(STEP_S)
-                return DONE, bytes(transfer.got)
-            raise Refused(f"a request of kind {kind}")
-        except Silent:
-            return SILENT, b""
-        except Gone as exc:
-            return GONE, str(exc).encode()
-        except Refused as exc:
-            return REFUSED, str(exc).encode()
+        await served(self, task_status)
 
     # The samples
 
@@ -271,38 +218,5 @@ class MonsoonHvpm(Emulated):
         return packet
 
 
-@dataclass
-class _Transfer:
-    """A bulk read under way."""
-
-    box: MonsoonHvpm
-    size: int
-    seconds: float
-    got: bytearray = field(default_factory=bytearray)
-    began: int = field(default_factory=monotonic)
-
-    def has_ended(self) -> bool:
-        """Take what has come; tell whether the read has ended. Raises ``Silent`` where nothing came in its time."""
-        while packets := self.box.fetch(min(PACKET, self.size - len(self.got))):
-            self.got += packets[0]
-            if len(packets[0]) < PACKET:
-                return True  # a short packet ends a transfer
-        if len(self.got) + PACKET > self.size:
-            return True
-        if (monotonic() - self.began) / 1e9 < self.seconds:
-            return False
-        if not self.got:
-            raise Silent
-        return True
-
-
 def _signed(raw: int) -> int:
     return raw - 0x10000 if raw & 0x8000 else raw
-
-
-async def _exactly(stream: trio.SocketStream, size: int) -> bytes:
-    """Read so many bytes; fewer where the client has left."""
-    got = bytearray()
-    while len(got) < size and (some := await stream.receive_some(size - len(got))):
-        got += some
-    return bytes(got)

@@ -187,13 +187,15 @@ def rows_of(ticks, marked=()):
     return Rows(ticks % 1024, np.isin(ticks, list(marked)), np.zeros((2, len(ticks)), np.float32))
 
 
-def played(lost, at=1.0, rate=1.0, seconds=2.0, pauses=(), seed=7, latency=300e3):
-    """What a timeline makes of it where ``lost`` sets vanish; reads each 4 ms, but none in ``pauses`` (start, end)."""
+def played(lost, at=1.0, rate=1.0, seconds=2.0, pauses=(), seed=7, most=10**6):
+    """What a timeline makes of it where ``lost`` sets vanish; reads of at most ``most`` sets each
+    4 ms, but none in ``pauses`` (start, end).
+    """
     rng = np.random.default_rng(seed)
     ticks = 5000 + 50 * np.arange(int(seconds * 20_000) + lost)
     gone = int(at * 20_000)
     ticks = np.delete(ticks, np.arange(gone, gone + lost))
-    came = ticks * 1000 / rate + 60e3 + np.minimum(rng.exponential(latency / 5, len(ticks)), latency)
+    came = ticks * 1000 / rate + 60e3 + np.minimum(rng.exponential(60e3, len(ticks)), 300e3)
     came = np.maximum.accumulate(came)
     timeline, pieces, start = Timeline(Beat(50.0, 1.5)), [], 0
     now = came[0]
@@ -201,7 +203,7 @@ def played(lost, at=1.0, rate=1.0, seconds=2.0, pauses=(), seed=7, latency=300e3
         now += 4e6 + rng.exponential(2e5)
         for begin, end in pauses:
             now = end * 1e9 if begin * 1e9 <= now < end * 1e9 else now
-        stop = int(np.searchsorted(came, now))
+        stop = min(int(np.searchsorted(came, now)), start + most)
         pieces += timeline.take(rows_of(ticks[start:stop]), int(now))
         start = stop
     pieces += timeline.finish()
@@ -224,6 +226,12 @@ def test_a_loss_that_the_counter_does_not_show_at_all_is_seen_by_arrivals():
     assert got[-1] == true[-1]
 
 
+def test_a_backlog_that_takes_long_to_come_is_no_loss():
+    gaps, got, true = played(0, pauses=[(0.8, 1.1)], most=150)  # 80 sets come in the meantime
+    assert gaps == []
+    assert np.array_equal(got, true)
+
+
 @settings(deadline=None, max_examples=60)
 @given(
     st.integers(0, 2**32), st.integers(0, 3000).filter(lambda n: n * 50 % 1024 not in {0, 1, 1023}), st.floats(0.3, 1.5),
@@ -244,17 +252,31 @@ def test_whatever_the_host_pauses_the_ticks_are_true_or_a_gap_says_between_what_
         assert np.array_equal(got, true)
 
 
-def test_losses_that_follow_each_other_closely_are_told_with_both_lengths():
-    timeline, gaps = Timeline(Beat(50.0, 1.5)), []
-    ticks = 50 * np.arange(40_000)
+def lost_twice(period, lost, late_ns):
+    """Gaps where sets are lost twice within 30 ms, with three arrivals between, all of them late."""
+    timeline, gaps, stamps = Timeline(Beat(period, 1.5)), [], np.floor(period * np.arange(40_000)).astype(int)
     for k in range(200):
-        rows = ticks[200 * k : 200 * k + 200]
+        rows = stamps[200 * k + (lost if k in {100, 103} else 0) : 200 * k + 200]
         pieces = list(
-            timeline.take(rows_of(rows[3:] if k in {100, 103} else rows), int(rows[-1]) * 1000 + 90_000)
+            timeline.take(rows_of(rows), int(rows[-1]) * 1000 + (late_ns if k in {100, 101, 102} else 0))
         )
         gaps += [piece for piece in pieces if isinstance(piece, Gap)]
-    assert [(gap.lost, gap.shortest) for gap in gaps] == [(3, 3), (3, 3)]
-    assert gaps[0].longest == gaps[1].longest == 3
+    return gaps
+
+
+def test_losses_that_follow_each_other_closely_are_told_by_the_beat():
+    assert lost_twice(50.0, 3, 5_000_000) == [
+        Gap(1_000_000 - 50, 1_000_150, 3, 3, 3),
+        Gap(1_030_000 - 50, 1_030_150, 3, 3, 3),
+    ]
+
+
+def test_where_every_round_is_on_the_beat_both_lengths_are_named():
+    first, second = lost_twice(51.2, 10, 5_000_000)  # 20 sets are 1.024 ms
+    assert (first.lost, first.shortest) == (10, 10)
+    assert first.longest == 10 + 5 * 20  # 5 ms late, or five rounds lost
+    assert "10 sets lost, or 10 to 110: the counter of 1.024 ms went round unseen" in first.reason
+    assert second.shortest <= 10 <= second.longest
 
 
 def test_a_mark_has_the_tick_of_its_row_and_the_time_it_was_asked_for():

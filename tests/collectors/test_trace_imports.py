@@ -12,11 +12,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import trio
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from melt_stream.analysis.pack import pack
 from melt_stream.clock import monotonic
 from melt_stream.collectors import _ppk2_files
 from melt_stream.collectors._monsoon_csv import Spread
+from melt_stream.collectors._trace_csv import read_head
 from melt_stream.collectors.monsoon_import import MonsoonImport
 from melt_stream.collectors.otii_import import OtiiImport
 from melt_stream.collectors.ppk2_import import Ppk2Import
@@ -399,6 +402,31 @@ def test_two_recordings_in_one_export_are_refused(tmp_path):
 def test_a_file_that_is_none_is_refused_with_the_place(tmp_path, importer, text, said):
     with pytest.raises(DataError, match=said):
         imported(importer(written(tmp_path, text)))
+
+
+NUMBERS = st.floats(-1e6, 1e6) | st.just(float("nan"))
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(st.tuples(NUMBERS, NUMBERS, NUMBERS), min_size=1, max_size=30),
+    st.sampled_from([",", ";", "\t"]),
+    st.booleans(),
+    st.sampled_from(["\n", "\r\n"]),
+    st.binary(max_size=20),
+)
+def test_numbers_come_out_as_they_went_in_and_a_cut_line_does_not(
+    tmp_path, rows, sign, trailing, newline, tail
+):
+    def cell(number: float) -> str:
+        text = "" if number != number else repr(number)  # noqa: PLR0124 - nan
+        return text.replace(".", ",") if sign == ";" else text
+
+    lines = [sign.join(map(cell, row)) + sign * trailing for row in rows]
+    text = newline.join([sign.join("abc") + sign * trailing, *lines, ""]).encode()
+    path = written(tmp_path, text + tail.replace(b"\n", b""))
+    values = np.concatenate([block.values for block in read_head(path).blocks([0, 1, 2])])
+    np.testing.assert_array_equal(values, np.array(rows))
 
 
 def test_a_folder_must_have_one(tmp_path):
