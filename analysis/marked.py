@@ -114,7 +114,7 @@ def _in_rails(rails: Sequence[RailData], gaps: pa.Table, devices: set[str]) -> I
 
 def _on_wires(logic: Sequence[pa.Table]) -> Iterator[_Shown]:
     for wire in wires(logic):
-        yield _Shown(wire.sensor, f"pin {wire.pin}", wire.device, wire.clock, wire.tick_ns, WIRE, wire.made)
+        yield _Shown(wire.sensor, wire.name, wire.device, wire.clock, wire.tick_ns, WIRE, wire.made)
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,7 @@
-"""Logic inputs that a marker may be played on: streams of the role ``logic``, a row each time a ``pin`` changes its ``level``."""
+"""Logic inputs that a marker may be played on: streams of the role ``logic``, a row each time an input changes its ``level``.
+
+A stream holds one input, or several, told apart by ``pin``.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,7 @@ AFTER_S = 60.0
 """The last level is taken to have lasted so long: nothing tells when it was last looked at."""
 WINDOW_S = 1e-4
 LEAST_EDGES = 8
+NO_PIN = -1
 
 
 @dataclass(frozen=True)
@@ -26,7 +30,8 @@ class Wire:
     """One input in one epoch of its clock."""
 
     sensor: str
-    pin: int
+    name: str
+    """``pin 3``, or the stream's where it is the only one."""
     device: str
     clock: str
     tick_ns: float
@@ -38,19 +43,23 @@ def wires(streams: Sequence[pa.Table]) -> Iterator[Wire]:
     """Yield each input of ``streams`` that changed at least once, by epoch."""
     for table in streams:
         meta = {k.decode(): v.decode() for k, v in (table.schema.metadata or {}).items()}
-        pins, level = table["pin"].to_numpy(), table["level"].to_numpy(zero_copy_only=False)
-        tick = table["tick"].to_numpy().astype(np.int64)
-        own = "epoch" in table.column_names
-        epochs = table["epoch"].to_numpy().astype(np.int64) if own else np.zeros(len(tick), np.int64)
-        tick_ns = float(meta.get("tick_ns") or 1.0)
-        for epoch in np.unique(epochs).tolist():
-            for pin in np.unique(pins[epochs == epoch]).tolist():
-                mine = (epochs == epoch) & (pins == pin)
-                if np.count_nonzero(mine) > 1:
-                    yield Wire(
-                        f"{meta.get('instance', '')}.{meta.get('stream', '')}", pin, meta.get("device") or "host",
-                        meta.get("clock") or HOST.name, tick_ns, _pieces(epoch, tick[mine], level[mine], tick_ns),
-                    )  # fmt: skip
+        stream, tick_ns = meta.get("stream", ""), float(meta.get("tick_ns") or 1.0)
+        tick, level = table["tick"].to_numpy(), table["level"].to_numpy(zero_copy_only=False)
+        epochs, pins = _numbers(table, "epoch", 0), _numbers(table, "pin", NO_PIN)
+        for epoch, pin in np.unique(np.column_stack([epochs, pins]), axis=0).tolist():
+            mine = (epochs == epoch) & (pins == pin)
+            if np.count_nonzero(mine) > 1:
+                yield Wire(
+                    f"{meta.get('instance', '')}.{stream}", stream if pin == NO_PIN else f"pin {pin}",
+                    meta.get("device") or "host", meta.get("clock") or HOST.name, tick_ns,
+                    _pieces(epoch, tick[mine], level[mine], tick_ns),
+                )  # fmt: skip
+
+
+def _numbers(table: pa.Table, name: str, otherwise: int) -> Array:
+    if name not in table.column_names:
+        return np.full(len(table), otherwise)
+    return np.asarray(table[name].to_numpy().astype(np.int64))
 
 
 def sampled(made: Pieces) -> tuple[Array, Array]:

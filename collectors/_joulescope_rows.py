@@ -20,7 +20,7 @@ from melt_stream.stream import Stream
 SIGNALS = {"i": "amps", "v": "volts", "p": "watts"}
 CLOCK = Clock("sample", tick_ns=1e9 / HZ)
 """Counts sample ids: 2 MHz, whatever the output rate."""
-INPUTS = [Stream(f"gpi{pin}", clock=CLOCK, level=bool) for pin in range(4)]
+INPUTS = [Stream(f"gpi{pin}", clock=CLOCK, role="logic", level=bool) for pin in range(4)]
 SILENCE_S = 1.0
 PASS_S = 0.02
 WAITING = 10_000

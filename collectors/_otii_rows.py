@@ -31,7 +31,10 @@ ANALOG: Mapping[str, tuple[str, ColumnType]] = {
 }  # fmt: skip
 """Channels beside mc, as Qoitech's documents name them (sc and sv are ours to ask for; those documents lack them)."""
 _MAIN = {"volts": Column(V, pa.float32()), "amps": Column(A, pa.float32())}
-DIGITAL = {"i1": Stream("gpi1", clock=CLOCK, level=bool), "i2": Stream("gpi2", clock=CLOCK, level=bool)}
+DIGITAL = {
+    "i1": Stream("gpi1", clock=CLOCK, role="logic", level=bool),
+    "i2": Stream("gpi2", clock=CLOCK, role="logic", level=bool),
+}
 UART = events("uart", CLOCK)
 """Each line that came in at RX, as an event of kind ``mark``."""
 

@@ -243,7 +243,7 @@ class _Filler:
 
     def _inputs(self, group: Group, one: Any, first: int, data: bytes, count: int) -> None:
         name = next(name for name, other in group.inputs.items() if other is one)
-        stream = self._streams.setdefault(name, Stream(name, clock=group.clock, level=bool))
+        stream = self._streams.setdefault(name, Stream(name, clock=group.clock, role="logic", level=bool))
         at, levels = changes(data, count, self._levels.get(one.number))
         self.out.rows(stream, tick=at + first, level=levels)
         if len(levels):

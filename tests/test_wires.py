@@ -13,6 +13,7 @@ import trio
 from melt_stream.analysis.marked import Marked, marked
 from melt_stream.analysis.marker_notes import notes
 from melt_stream.analysis.pack import pack
+from melt_stream.analysis.wires import wires
 from melt_stream.clock import Clock, monotonic
 from melt_stream.collectors.ppk2 import Ppk2
 from melt_stream.emulators import Faults
@@ -65,6 +66,16 @@ def test_the_pin_that_carries_it_is_found_and_no_other_is_told_of():
         assert row["lag_ns"] == pytest.approx(4 * MS, abs=0.5 * MS)  # the fastest arrival's
         assert row["u_ns"] < 0.1 * MS
         assert row["step_w"] is None
+
+
+def test_an_input_that_has_a_stream_of_its_own_is_called_as_that():
+    one = Source("meter", Stream("gpi0", clock=Clock("clock"), role="logic", level=bool), "board")
+    table = pa.Table.from_pylist(
+        [{"tick": k, "epoch": k // 4, "level": k % 2 == 0} for k in range(8)], one.schema
+    )
+    assert [(w.sensor, w.name, w.device, w.clock, w.made.epoch) for w in wires([table])] == [
+        ("meter.gpi0", "gpi0", "board", METER, epoch) for epoch in (0, 1)
+    ]
 
 
 def test_its_reading_holds_and_leaves_a_fraction_of_a_millisecond():
