@@ -27,6 +27,7 @@ BENCHES = {
     "packing": "Packing",
     "report": "Report of a run of 1 M samples",
     "ppk2": "PPK2: words to columns",
+    "together": "Three meters and the host recorded at once",
     "powersensor3": "PowerSensor3: sets to columns",
 }
 """Modules of this package, and the titles of their tables."""

@@ -231,7 +231,7 @@ async def test_currents_voltages_inputs_lines_and_the_clock():
             soon = server.seconds() + 0.1
             server.gpi += [(soon, 1, True), (soon + 0.05, 1, False), (soon + 0.1, 2, True)]
             server.uart += [(soon + 0.2, "booting")]
-            await watched.until(lambda: watched.of("uart") and rows(watched) > 5000)
+            await watched.until(lambda: watched.of("uart") and rows(watched) > 2500)
     tick = right(watched, server)
     assert np.array_equal(tick, np.arange(len(tick)) * 250_000)
     assert watched.gaps() == []
@@ -255,7 +255,7 @@ async def test_currents_voltages_inputs_lines_and_the_clock():
 
 async def test_the_clock_of_a_recording_holds():
     async with playing("rate:150") as (server, place), collecting(made(place)) as watched:
-        await watched.until(lambda: rows(watched) > 5000)
+        await watched.until(lambda: rows(watched) > 2500)
     (recording,) = server.recordings
     readings = [row for row in watched.rows("run.readings") if row["clock_of"] == "it.recording"]
     assert {row["kind"] for row in readings} == {"cause", "arrival"}
@@ -272,7 +272,7 @@ async def test_the_clock_of_a_recording_holds():
 )
 async def test_a_hole_is_a_gap_of_its_true_length_and_no_reading_is_wrong(fault, lost):
     async with playing(fault, load="ramp:0W,4W,20s") as (server, place), collecting(made(place)) as watched:
-        await watched.until(lambda: watched.gaps("main") and rows(watched) > 3000)
+        await watched.until(lambda: watched.gaps("main") and rows(watched) > 2500)
     (gap,) = watched.gaps("main")
     assert gap["lost_rows"] == pytest.approx(lost, abs=1)
     tick = right(watched, server)

@@ -196,6 +196,28 @@ async def test_what_is_unplugged_silent_busy_or_something_else_has_a_name(monkey
     assert not PowerSensor3().check().ok
 
 
+async def test_one_that_was_plugged_in_again_goes_on_with_the_same_streams_and_rails(tmp_path):
+    hub, keep, port = Hub(), Keep(), tmp_path / "port"
+    out, collector = hub.outlet("it"), PowerSensor3(str(port))
+    collector.prepare()
+    for fault, volts in (("unplug@0.2", 12.0), ("unplug@0.3", 11.5)):
+        emulator = Emulator(
+            pairs=[Pair("slot 12V", volts), *Emulator().pairs[1:]], faults=Faults.parse([fault])
+        )
+        async with trio.open_nursery() as nursery:
+            place = await nursery.start(emulator.play)
+            port.unlink(missing_ok=True)
+            port.symlink_to(place["port"])
+            with pytest.raises(Transient, match="unplugged"):
+                await collector.collect(out)
+            out.broken("unplugged")
+    keep.add(hub.take())
+    assert len(keep.rows("run.rails")) == 3
+    assert set(keep.table("it.total")["epoch"].to_pylist()) == {0, 1}
+    assert {gap["stream"] for gap in keep.rows("run.gaps")} == {"slot_12v", "slot_3_3v", "total", "marks"}
+    assert all("unplugged" in gap["reason"] for gap in keep.rows("run.gaps"))
+
+
 async def test_a_box_that_somebody_left_in_the_middle_of_its_configuration_is_brought_back():
     emulator = Emulator()
     emulator._left = 3  # it waits for three more acknowledgements, and takes anything for one
