@@ -35,8 +35,8 @@ from melt_stream.outlet import Outlet
 
 METERS = {"ppk2": 1.5, "powersensor3": 24.0, "monsoon_lvpm": 1.5}
 """What each is played, W: enough that a count of its converter is a small part of it."""
-TOTALS = {"ppk2": "power", "powersensor3": "total", "monsoon_lvpm": "main"}
-"""The stream of all that it measures."""
+STREAMS = {"ppk2": "power", "powersensor3": "slot_12v", "monsoon_lvpm": "main"}
+"""The stream that the load is in."""
 NOT_LOST = "%calibration%"
 """The reason of the gaps in which a Monsoon measures its own zero."""
 
@@ -71,8 +71,8 @@ def run(effort: Effort) -> Iterator[Figure]:
                 "SELECT coalesce(sum(lost_rows), 0)::DOUBLE FROM gaps WHERE reason NOT ILIKE ?", [NOT_LOST]
             ).fetchall()
             means = dict(database.execute("SELECT sensor, avg(watts) FROM power GROUP BY ALL").fetchall())
-        totals = {name: f"{name}.{stream}" for name, stream in TOTALS.items()}
-        rows = sum(made.table(key).num_rows for key in totals.values())
+        keys = {name: f"{name}.{stream}" for name, stream in STREAMS.items()}
+        rows = sum(made.table(key).num_rows for key in keys.values())
     what = f"PPK2, PowerSensor3, LVPM and the host together, {seconds} s"
     yield Figure(f"{what}: rows of the meters", [rows / 1e6], "M")
     yield Figure(f"{what}: rows lost", [float(lost)], "", at_most(0))
@@ -80,7 +80,7 @@ def run(effort: Effort) -> Iterator[Figure]:
     first, last = (float(np.median(part)) for part in np.array_split(np.array(watch.memory), 3)[::2])
     yield Figure(f"{what}: memory, last third less first third", [max(last - first, 0.0)], "B", at_most(10e6))
     for name, watts in METERS.items():
-        off = abs(means[totals[name]] / watts - 1)
+        off = abs(means[keys[name]] / watts - 1)
         yield Figure(f"{what}: {name}, mean power off what was played", [100 * off], "%", at_most(1))
 
 
