@@ -156,6 +156,10 @@ class _Asked(Poller):
     def facts(self) -> Mapping[str, Any]:
         return {"idn": self._identity, "setup": self.scpi.setup or [], "query": self.scpi.query}
 
+    def end(self) -> None:
+        """A read that was given up may have connected since."""
+        self.close()
+
     def close(self) -> None:
         """End the connection; also under a read that waits."""
         link, self._link = self._link, None

@@ -276,13 +276,13 @@ def test_two_holes_in_one_answer():
 
 
 @pytest.mark.parametrize(
-    ("second", "said"),
-    [(0, "was it|started anew"), (39, "the same twice"), (20_000, "started anew"), (38, "started anew")],
+    "second",
+    [0, 20_000, 38, pytest.param(39, id="the same twice: once round, at 1 kHz that takes a minute")],
 )
-def test_a_counter_that_cannot_be_is_an_error_and_nothing_of_the_answer_counts(second, said):
+def test_a_counter_that_cannot_be_is_an_error_and_nothing_of_the_answer_counts(second):
     timeline = Timeline(1)
     list(timeline.take(0, 40 * MS, made(40)))
-    with pytest.raises(Transient, match=said):
+    with pytest.raises(Transient, match="started anew"):
         list(timeline.take(80 * MS, 81 * MS, made(40, second)))
 
 
