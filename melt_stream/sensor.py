@@ -10,7 +10,8 @@ from typing import Any, final
 
 from melt_stream.collector import Health
 from melt_stream.errors import DeviceError, Transient
-from melt_stream.poller import Poller, Rows
+from melt_stream.hand import Rows
+from melt_stream.poller import Poller
 from melt_stream.reading import Reader, Text, Unreadable, mounts
 
 __all__ = ["FileSensor", "Files", "Find", "Rows", "Unreadable", "finder", "read_files"]

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from melt_stream.clock import Clock
 from melt_stream.engine import Ending, record
 from melt_stream.errors import DeviceError, Transient
+from melt_stream.hand import Rows
 from melt_stream.outlet import Outlet
-from melt_stream.poller import Grid, Poller, Rows
+from melt_stream.poller import Grid, Poller
 from melt_stream.rail import Rail
 from melt_stream.stream import Stream
 from melt_stream.testing import Keep, observe, trio_now
