@@ -8,6 +8,6 @@ from __future__ import annotations
 
 from melt_stream.devices.channel import Channel, Device, Done, Gone, run
 from melt_stream.devices.local import Local
-from melt_stream.devices.sampled import Sampled
+from melt_stream.devices.sampled import Boots, Sampled
 
-__all__ = ["Channel", "Device", "Done", "Gone", "Local", "Sampled", "run"]
+__all__ = ["Boots", "Channel", "Device", "Done", "Gone", "Local", "Sampled", "run"]
