@@ -277,7 +277,7 @@ def test_doctor_finds_the_measuring_port_of_a_box_without_its_settings(monkeypat
         )
         return info
 
-    monkeypatch.setattr(list_ports, "comports", lambda: [])
+    monkeypatch.setattr(list_ports, "comports", list)
     assert Ppk2.here().what == "no PPK2 on USB (1915:c00a)"
     ports = [port("/dev/ttyACM1", "1-2:1.3"), port("/dev/ttyACM0", "1-2:1.1")]  # the second one is a shell
     monkeypatch.setattr(list_ports, "comports", lambda: ports)
