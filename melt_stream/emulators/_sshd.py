@@ -6,8 +6,8 @@ As root the machine has mounts, processes, a monotonic clock and a user of its o
 
 from __future__ import annotations
 
-import getpass
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -68,7 +68,7 @@ class Machine:
     @property
     def user(self) -> str:
         """Whom it lets in."""
-        return USER if self.own else getpass.getuser()
+        return USER if self.own else pwd.getpwuid(os.geteuid()).pw_name
 
     @asynccontextmanager
     async def up(self, host: str, port: int) -> AsyncIterator[None]:
