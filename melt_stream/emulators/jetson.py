@@ -22,6 +22,8 @@ from melt_stream.emulators._jetson_tree import Tree
 from melt_stream.emulators._sshd import Machine
 
 HOST = "127.0.0.1"
+WATCH_S = 0.02
+"""How often it is looked whether a fault is due."""
 
 
 @dataclass
@@ -68,10 +70,15 @@ class Jetson(Emulated):
                         "known_hosts": f"{root}/known_hosts", "root": "/" if machine.own else str(root),
                     }
                 )  # fmt: skip
+                nursery.start_soon(self._follow, tree)
                 while True:
-                    await trio.sleep(1 / self.update_hz)
-                    tree.show(self._watts())
+                    await trio.sleep(WATCH_S)
                     await self._fail()
+
+    async def _follow(self, tree: Tree) -> None:
+        while True:
+            await trio.sleep(1 / self.update_hz)
+            tree.show(self._watts())
 
     def _install(self, root: Path) -> None:
         (root / "bin").mkdir()
@@ -80,7 +87,7 @@ class Jetson(Emulated):
             (root / "bin" / name).chmod(0o755)
 
     async def _fail(self) -> None:
-        """Play what is due; the rails stand still for as long as it lasts."""
+        """Play what is due, to its end."""
         due = partial(self.faults.due, seconds=self.seconds(), sample=0)
         if pause := due("unplug"):
             self.machine.cut = True

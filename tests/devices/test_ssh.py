@@ -304,5 +304,5 @@ async def test_a_sensor_of_files_is_sampled_there_and_comes_back_after_a_dropped
     before = [row["tick"] for row in rows[: dropped[0]]]
     slots = round((before[-1] - before[0]) / 10_000)
     print(
-        f"100 Hz, ten files: {1 - (len(before) - 1) / slots:.2%} of {slots} ticks missed; round trip at least {trips[0] / 1e3:.0f} us"
+        f"100 Hz, ten files: {max(0, 1 - (len(before) - 1) / slots):.2%} of {slots} ticks missed; round trip at least {trips[0] / 1e3:.0f} us"
     )
