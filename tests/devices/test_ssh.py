@@ -215,7 +215,7 @@ async def test_a_link_that_drops_is_never_a_clean_end():
 async def test_a_link_that_is_half_dead_is_noticed():
     jetson = Jetson()
     async with board(jetson) as place:
-        device = reached(place, keep_alive_s=0.1)
+        device = reached(place, keep_alive_s=0.3)
         async with device.channel("echo going; cat") as channel:
             assert await channel.receive() == b"going\n"
             jetson.machine.signal(signal.SIGSTOP)
