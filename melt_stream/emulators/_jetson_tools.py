@@ -1,0 +1,65 @@
+"""Look-alikes of NVIDIA's tools, as scripts for any shell: what they print is made of the tree, or never changes."""
+
+from __future__ import annotations
+
+GENERATIONS = (4, 6, 7)
+"""JetPack 4 and before (L4T 32), 5 and 6 (L4T 34 to 36), 7: each has its grammar of tegrastats' lines."""
+_TEGRASTATS = r"""#!/bin/sh
+# tegrastats [--interval MS]
+ms=1000
+while [ $# -gt 0 ]; do
+    case $1 in --interval) ms=$2; shift ;; esac
+    shift
+done
+chips=@ROOT@/sys/bus/i2c/drivers/ina3221
+s1=0 s2=0 s3=0 n=0
+now() { IFS= read -r v <"$chips/1-0040/hwmon/hwmon3/in$1_input" && IFS= read -r i <"$chips/1-0040/hwmon/hwmon3/curr$1_input" && p=$((v * i / 1000)); }
+while :; do
+    n=$((n + 1))
+    now 1; p1=$p s1=$((s1 + p))
+    now 2; p2=$p s2=$((s2 + p))
+    now 3; p3=$p s3=$((s3 + p))
+    a1=$((s1 / n)) a2=$((s2 / n)) a3=$((s3 / n))
+    echo "@LINE@" || exit
+    sleep $((ms / 1000)).$(printf %03d $((ms % 1000)))
+done
+"""
+_CPUS = "CPU [12%@1190,5%@1190,off,off]"
+_LINES = {
+    4: f"RAM 2448/7858MB (lfb 2x4MB) SWAP 0/3929MB (cached 0MB) {_CPUS} EMC_FREQ 3%@1600 GR3D_FREQ 39%@305 APE 150 "
+    "MTS fg 0% bg 2% PLL@36C CPU@43.5C PMIC@100C GPU@35C Tboard@29C "
+    "VDD_GPU_SOC $p1/$a1 VDD_CPU_CV $p2/$a2 VIN_SYS_5V0 $p3/$a3",
+    6: f"$(date '+%m-%d-%Y %H:%M:%S') RAM 2448/30697MB (lfb 2x4MB) SWAP 0/15348MB (cached 0MB) {_CPUS} GR3D_FREQ 39%@[305,0] "
+    "NVENC off NVDLA0 off VIC_FREQ 115 cpu@43.906C gpu@35.125C cv0@-256C tj@43.906C "
+    "VDD_GPU_SOC ${p1}mW/${a1}mW VDD_CPU_CV ${p2}mW/${a2}mW VIN_SYS_5V0 ${p3}mW/${a3}mW",
+    7: f"$(date '+%m-%d-%Y %H:%M:%S') RAM 2448/125771MB (lfb 2x4MB) SWAP 0/0MB (cached 0MB) {_CPUS} EMC_FREQ 3%@3199 "
+    "GR3D_FREQ 12%@[1300,1300] cpu@52.968C/52.968C gpu@48.5C/48.5C "
+    "VDD_GPU_SOC ${p1}mW/${a1}mW/${p1}mW VDD_CPU_CV ${p2}mW/${a2}mW/${p2}mW VIN_SYS_5V0 ${p3}mW/${a3}mW/${p3}mW",
+}
+_NVPMODEL = """#!/bin/sh
+# nvpmodel -q
+case $1 in
+-q) printf 'NV Power Mode: MAXN\\n0\\n' ;;
+*) echo "expected -q, got '$1'" >&2; exit 255 ;;
+esac
+"""
+_CLOCKS = """#!/bin/sh
+# jetson_clocks --show
+[ "$1" = --show ] || { echo "expected --show, got '$1'" >&2; exit 1; }
+for n in 0 1; do
+    echo "cpu$n: Online=1 Governor=schedutil MinFreq=729600 MaxFreq=2201600 CurrentFreq=1190400 IdleStates: WFI=1 c7=1"
+done
+echo 'GPU MinFreq=306000000 MaxFreq=1300500000 CurrentFreq=306000000'
+echo 'EMC MinFreq=204000000 MaxFreq=3199000000 CurrentFreq=3199000000 FreqOverride=0'
+echo 'FAN Dynamic Speed Control=nvfancontrol hwmon0_pwm1=0'
+echo 'NV Power Mode: MAXN'
+"""
+
+
+def tools(generation: int, root: str) -> dict[str, str]:
+    """Return each tool's name and script; ``root`` is where it finds ``/sys``, empty where it is in its place."""
+    return {
+        "tegrastats": _TEGRASTATS.replace("@LINE@", _LINES[generation]).replace("@ROOT@", root),
+        "nvpmodel": _NVPMODEL,
+        "jetson_clocks": _CLOCKS,
+    }
