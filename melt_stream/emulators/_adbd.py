@@ -41,6 +41,7 @@ class Wire:
     _acknowledged: trio.Event = field(default_factory=trio.Event)
     _closed: bool = False
     _accepted: bool = False
+    _sending: trio.Lock = field(default_factory=trio.Lock)
     _rest: bytes = b""
 
     async def accept(self) -> None:
@@ -73,14 +74,15 @@ class Wire:
 
     async def send(self, data: bytes) -> None:
         """Write, and wait until the host has taken it. Raises ``Hangup``."""
-        for at in range(0, len(data), self.link.largest):
+        async with self._sending:  # stdout and stderr take turns
+            for at in range(0, len(data), self.link.largest):
+                if self._closed:
+                    raise Hangup
+                self._acknowledged = trio.Event()
+                await self.link.send(b"WRTE", self.here, self.there, data[at : at + self.link.largest])
+                await self._acknowledged.wait()
             if self._closed:
                 raise Hangup
-            self._acknowledged = trio.Event()
-            await self.link.send(b"WRTE", self.here, self.there, data[at : at + self.link.largest])
-            await self._acknowledged.wait()
-        if self._closed:
-            raise Hangup
 
     def take(self, command: bytes, data: bytes) -> None:
         """Let those who wait see what the host has sent."""

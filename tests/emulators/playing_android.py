@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +42,11 @@ class Adb:
     port: int
 
     async def __call__(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
-        """Run a command; output goes to files, since the server it may start keeps pipes open."""
-        return await trio.to_thread.run_sync(self.run, *words, stdin)
+        """Run a command."""
+        return await trio.to_thread.run_sync(partial(self.run, *words, stdin=stdin))
 
-    def run(self, *words: Any) -> subprocess.CompletedProcess[bytes]:
-        *words, stdin = words
+    def run(self, *words: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+        """Do it and wait."""
         environment = os.environ | {
             "ANDROID_ADB_SERVER_PORT": str(self.port), "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553", "ADB_MDNS": "0",
         }  # fmt: skip

@@ -9,15 +9,15 @@ from functools import partial
 import pytest
 import trio
 from adb_shell.adb_device import AdbDeviceTcp
-from tests.emulators.playing_android import ADBS, playing, serving
 
 from melt_stream.emulators._adbd import VERSION, packet
+from tests.emulators.playing_android import ADBS, playing, serving
 
 MEGABYTES = os.urandom(3_000_000)
 STORY = "echo out; echo err >&2; cat; exit 7"
 
 
-@pytest.fixture(params=ADBS)
+@pytest.fixture(scope="module", params=ADBS)
 def adb(request):
     with serving(request.param) as it:
         yield it
@@ -70,7 +70,9 @@ async def test_a_dropped_link_and_a_reboot_are_seen_and_it_comes_back(adb):
     async with playing() as (phone, place):
         serial = place["serial"]
         await adb("connect", serial)
-        before = (await adb("-s", serial, "shell", "cat /proc/sys/kernel/random/boot_id; cat /proc/uptime")).stdout
+        before = (
+            await adb("-s", serial, "shell", "cat /proc/sys/kernel/random/boot_id; cat /proc/uptime")
+        ).stdout
         assert len(before.split()[0]) == 36
         async with trio.open_nursery() as nursery:
             ended = trio.Event()
@@ -100,7 +102,7 @@ async def again(adb, serial):
 
 
 async def test_adb_shell_talks_to_it_without_a_server(tmp_path):
-    async with playing() as (phone, place):
+    async with playing() as (_, place):
 
         def talk():
             device = AdbDeviceTcp(place["host"], place["tcp_port"], default_transport_timeout_s=20)
@@ -136,8 +138,8 @@ async def test_what_no_host_says_ends_the_link_and_a_service_that_it_lacks_is_re
 
 @pytest.mark.skipif(shutil.which("faketime") is None, reason="expected faketime: apt-get install faketime")
 async def test_its_files_follow_the_load_and_its_wall_clock_is_its_own():
-    async with playing("rate:80", load="constant:3.85W", ahead_ms=1500, volts=3.85) as (phone, place):
-        with serving(ADBS[1]) as adb:
+    async with playing("rate:80", load="constant:3.85W", ahead_ms=1500, volts=3.85) as (_, place):
+        with serving(ADBS[0]) as adb:
             await adb("connect", place["serial"])
             supply = f"{place['root'].rstrip('/')}/sys/class/power_supply"
             told = await adb("-s", place["serial"], "shell", f"cat {supply}/battery/current_now; date +%s%N")
@@ -145,3 +147,35 @@ async def test_its_files_follow_the_load_and_its_wall_clock_is_its_own():
             assert int(amps) == -1_000_000
             clock = (await trio.run_process(["date", "+%s%N"], capture_stdout=True)).stdout
             assert 0 < int(wall) - int(clock) < 1.5e9 + 1e6  # ours was read later
+
+
+async def test_without_root_its_files_are_below_the_root_that_it_tells(monkeypatch):
+    monkeypatch.setattr("os.geteuid", lambda: 1000)
+    async with playing(load="constant:1A") as (_, place):
+        assert place["root"] != "/"
+
+        def talk():
+            device = AdbDeviceTcp(place["host"], place["tcp_port"], default_transport_timeout_s=20)
+            device.connect()
+            said = device.shell(f"cat {place['root']}/sys/class/power_supply/battery/current_now")
+            device.close()
+            return said
+
+        assert await trio.to_thread.run_sync(talk) == "-1000000\n"
+
+
+async def test_a_stall_delays_what_it_sends_and_a_slow_link_takes_its_time():
+    async with playing("stall@0:0.3", "slow@0:100") as (phone, place):
+        while phone.faults.orders:  # noqa: ASYNC110 - they are played within 10 ms
+            await trio.sleep(0.001)
+        async with await trio.open_tcp_stream(place["host"], place["tcp_port"]) as stream:
+            began = trio.current_time()
+            await stream.send_all(packet(b"CNXN", VERSION, 1 << 20, b"host::"))
+            assert (await stream.receive_some(1000)).startswith(b"CNXN")
+            await stream.send_all(packet(b"OPEN", 5, 0, b"exec:head -c 20000 /dev/zero\0"))
+            got = b""
+            while packet(b"CLSE", 1, 5) not in got:
+                got += await stream.receive_some(1 << 16)
+                await stream.send_all(packet(b"OKAY", 5, 1))
+            assert got.count(0) > 20_000
+            assert trio.current_time() - began > 0.2 + 20_000 / 100_000
