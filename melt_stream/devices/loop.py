@@ -26,7 +26,7 @@ _CAN = '[ -n "$EPOCHREALTIME" ] && { read -rt 0.001 x </dev/null; [ $? -le 1 ]; 
 _PROGRAM = r"""
 p=$1 j=$2; shift 2
 if [ -n "$KSH_VERSION" ]; then set +U; put() { print -rn -- "$1"; }; else put() { printf %s "$1"; }; fi
-k=0 o=0 d=${EPOCHREALTIME/./}
+k=0 o=0 r= d=${EPOCHREALTIME/./}
 n='
 '
 while :; do
@@ -48,9 +48,12 @@ while :; do
         if [ $q -lt 1 ]; then q=1; fi
         q=$((1000000 + q)) c=
         IFS= read -rt "0.${q#1}" c
-        case $?,$c in
+        s=$? c=$r$c r=
+        case $s,$c in
         0,clock\ *) put "C ${c#clock } $EPOCHREALTIME$n" ;;
         0,stop | 1,*) break 2 ;;
+        0,*) ;;
+        *) r=$c ;;
         esac
         t=${EPOCHREALTIME/./}
         w=$((d + o - t))

@@ -26,6 +26,8 @@ BURST = 8
 SILENCE_S = 5.0
 """The link is taken for dead after so long, or three periods, without a word."""
 FAREWELL_S = 2.0
+ANSWER_S = 0.5
+"""After which a request is made again: a shell loses one whose bytes its ``read`` gave up on in the middle (mksh: 1 %)."""
 GLOB = re.compile(r"[\w./*?\[\]:@+,-]+")
 
 
@@ -225,7 +227,8 @@ class _Reading:
     async def _answer_to(self, number: int) -> None:
         if number in self._asked:  # else it came while the request was sent
             self._answered = number, trio.Event()
-            await self._answered[1].wait()
+            with trio.move_on_after(ANSWER_S):
+                await self._answered[1].wait()
 
     async def _ask(self, channel: Channel) -> int:
         """Ask for the device's time; return the request's number."""
@@ -237,10 +240,15 @@ class _Reading:
     async def _farewell(self, channel: Channel, parser: Parser) -> None:
         for _ in range(BURST):
             number = await self._ask(channel)
-            while number in self._asked and (data := await channel.receive()):
-                self._heard(data, parser)
-        await channel.send(b"stop\n")
-        while data := await channel.receive():
-            self._heard(data, parser)
-        if isinstance(ended := parser.finish(), Ended):
-            self.cpu_s = ended.cpu_s
+            with trio.move_on_after(ANSWER_S):
+                while number in self._asked and (data := await channel.receive()):
+                    self._heard(data, parser)
+        ended = False
+        while not ended:
+            await channel.send(b"stop\n")
+            with trio.move_on_after(ANSWER_S):
+                while data := await channel.receive():
+                    self._heard(data, parser)
+                ended = True
+        if isinstance(cost := parser.finish(), Ended):
+            self.cpu_s = cost.cpu_s
