@@ -14,14 +14,40 @@ from typing import Annotated, Any, ClassVar, NamedTuple
 import trio
 from annotated_types import Gt, Le
 
-from melt_stream.clock import HOST, Now, monotonic
+from melt_stream.clock import HOST, Clock, Now, Reading, monotonic
 from melt_stream.errors import Transient
 from melt_stream.outlet import Outlet, Row
 from melt_stream.rail import Rail
 from melt_stream.stream import Stream
 
-Rows = Row | Iterable[Row | tuple[Stream, Row]]
-"""One row of the poller's stream, or several; a row of another stream comes with that stream."""
+
+@dataclass(frozen=True)
+class Shown:
+    """A clock of the instrument's own, as a read showed it; who reads knows when that was."""
+
+    clock: Clock
+    tick: int
+    resolution: int = 1
+    epoch: int = 0
+    age_ns: int = 0
+    """How long ago, before the read began, it may have shown that at most."""
+    fresh: bool = False
+    """True where the read before this one showed less: then it is no older than that one's beginning."""
+
+    def reading(self, before: int, after: int, last: int | None = None) -> Reading:
+        """Return the reading by a read from ``before`` to ``after``; ``last`` is when the one before it began. All are host ns."""
+        earliest = before - self.age_ns
+        if self.fresh and last is not None:
+            earliest = max(earliest, last)
+        return Reading(
+            self.clock, self.tick, self.resolution, not_before=earliest, not_after=after, epoch=self.epoch
+        )
+
+
+Item = Row | tuple[Stream, Row] | Shown
+Rows = Row | Iterable[Item]
+"""One row of the poller's stream, or several; a row of another stream comes with that stream. A row of a stream on a clock of
+its own has ``tick`` (and ``epoch``), and that clock is told as :class:`Shown`."""
 PATIENCE_S = 10.0
 """How long nothing may be readable before the collector gives up and the engine starts it again."""
 HAND_OVER_S = 0.5
@@ -201,6 +227,10 @@ class _Hand:
         """As declared and as stored; by identity, since the hash of all columns takes 2 us a row."""
         self.good: int | None = None
         self.failed: list[tuple[Sample, Transient]] = []
+        self.began: int | None = None
+        """When that read began."""
+        self.ticks: dict[str, tuple[int, int]] = {}
+        """Tick and epoch of the last row of each stream that is not on the host's clock."""
         self.declared: set[tuple[str, str]] = set()
         self.losing: set[str] = set()
         self.jitter = False
@@ -240,16 +270,23 @@ class _Hand:
             self.begin()
         elif any(self.is_new(item) for item in rows):
             self.declare()
-        self.close(tick)
+        self.close(tick, rows)
         if sample.missed >= SLACK:
             measured = {stream for stream, _ in self.declared} - self.losing
             self.gap(tick, "reads took too long: their slots passed", sample.missed, spared=measured)
         for item in rows:
+            if isinstance(item, Shown):
+                self.out.clock_reading(item.reading(sample.before, sample.after, self.began))
+                continue
             stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
-            self.out.row(self.stored(stream), **{"tick": tick, "t_u": t_u, **row})
-        self.good = tick
+            if "tick" in row:
+                self.ticks[stream.name] = row["tick"], row.get("epoch", 0)
+                self.out.row(self.stored(stream), **row)
+            else:
+                self.out.row(self.stored(stream), **{"tick": tick, "t_u": t_u, **row})
+        self.good, self.began = tick, sample.before
 
-    def rows(self, seen: Any) -> list[Row | tuple[Stream, Row]] | Transient:
+    def rows(self, seen: Any) -> list[Item] | Transient:
         """What a look means, or why there are no rows."""
         if isinstance(seen, Transient):
             return seen
@@ -277,8 +314,10 @@ class _Hand:
             self.out.rail(self.stored(stream), rail)
         return [rail for _, rail in new]
 
-    def is_new(self, item: Row | tuple[Stream, Row]) -> bool:
+    def is_new(self, item: Item) -> bool:
         """Whether a row names a rail that nobody declared."""
+        if isinstance(item, Shown):
+            return False
         stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
         return "rail" in row and (stream.name, row["rail"]) not in self.declared
 
@@ -288,11 +327,13 @@ class _Hand:
         if self.good is None or sample.after - self.failed[0][0].before > PATIENCE_S * 1e9:
             raise why
 
-    def close(self, tick: int | None = None) -> None:
-        """Write the reads that failed down as one gap, which ends at ``tick`` or with the last of them."""
+    def close(self, tick: int | None = None, rows: Iterable[Item] = ()) -> None:
+        """Write the reads that failed down as one gap, which ends at ``tick`` or with the last of them; ``rows`` come next."""
         if self.failed and self.good is not None:
             stop = self.failed[-1][0].after if tick is None else tick
-            self.gap(stop, f"unreadable: {self.failed[0][1]}", len(self.failed))
+            reason = f"unreadable: {self.failed[0][1]}"
+            self.gap(stop, reason, len(self.failed))
+            self.gap_elsewhere(reason, rows)
         self.failed = []
 
     def gap(self, stop: int, reason: str, lost: int | None, spared: Collection[str] = ()) -> None:
@@ -303,6 +344,24 @@ class _Hand:
                 stream.clock == HOST and stream.name not in spared
             ):  # nobody knows the ticks of another clock at that time
                 self.out.gap(stream, start, stop, reason, lost=lost)
+
+    def gap_elsewhere(self, reason: str, rows: Iterable[Item]) -> None:
+        """Say that the streams on other clocks have a hole from their last row to their first of ``rows``.
+
+        Without such a row, or where the clock was restarted, nobody knows the tick at which it ends: it then has no length.
+        """
+        following: dict[str, tuple[int, int]] = {}
+        for item in rows:
+            if isinstance(item, Shown):
+                continue
+            stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
+            if "tick" in row:
+                following.setdefault(stream.name, (row["tick"], row.get("epoch", 0)))
+        for _, stored in self.streams.values():
+            if (last := self.ticks.get(stored.name)) is not None:
+                tick, epoch = last
+                then, its_epoch = following.get(stored.name, last)
+                self.out.gap(stored, tick, then if its_epoch == epoch else tick, reason, epoch=epoch)
 
     def stored(self, stream: Stream) -> Stream:
         """Return the stream with ``t_u``, and its period where that is the poller's."""

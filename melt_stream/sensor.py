@@ -10,10 +10,10 @@ from typing import Any, final
 
 from melt_stream.collector import Health
 from melt_stream.errors import DeviceError, Transient
-from melt_stream.poller import Poller, Rows
+from melt_stream.poller import Poller, Rows, Shown
 from melt_stream.reading import Reader, Text, Unreadable, mounts
 
-__all__ = ["FileSensor", "Files", "Find", "Rows", "Unreadable", "finder", "read_files"]
+__all__ = ["FileSensor", "Files", "Find", "Rows", "Shown", "Unreadable", "finder", "read_files"]
 
 Find = Callable[[str], list[str]]
 """``find("sys/class/hwmon/hwmon*/name")`` returns the paths below the root that match, sorted, without the root."""
