@@ -92,7 +92,10 @@ class FileSensor(Poller):
 
     @abstractmethod
     def parse(self, files: Files) -> Rows:
-        """Return what the texts mean: a row, or several, each of ``stream`` unless it comes as (stream, row)."""
+        """Return what the texts mean: a row, or several, each of ``stream`` unless it comes as (stream, row).
+
+        Where they are stamped by a clock of their own, rows have ``tick``, and :class:`Shown` tells what that clock showed.
+        """
 
     @final
     def read(self) -> Rows:

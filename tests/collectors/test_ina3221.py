@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from melt_stream.analysis.account import Candidate, choose
+from melt_stream.collectors.hwmon import Hwmon
 from melt_stream.collectors.ina3221 import Ina3221
 from melt_stream.errors import DataError, DeviceError
 from melt_stream.sensor import finder
@@ -200,3 +202,26 @@ def test_nothing_that_can_be_read_is_an_error_that_names_a_file(tmp_path):
     ):
         read(root)
     assert Ina3221(root=root).check().what == "no channel of an INA3221 can be read"
+
+
+async def test_the_account_is_the_total_also_beside_hwmon_which_shows_the_same_chips(
+    tmp_path, autojump_clock
+):
+    tree = Ina3221.example()["tree"]
+    flat = {f"sys/class/hwmon/hwmon3/{path.rpartition('/')[2]}": text for path, text in tree.items()}
+    root = plant(tmp_path, tree | flat | {"sys/class/hwmon/hwmon3/name": "ina3221"})
+    found = [
+        Candidate(
+            r["sensor_of"],
+            r["name"],
+            r["boundary"],
+            r["kind"],
+            r["instrument"],
+            estimated=False,
+            coverage=1.0,
+        )
+        for sensor in (Ina3221(root=root), Hwmon(root=root))
+        for r in (await collect(sensor, 1))["run.rails"]
+    ]
+    assert len(found) == 7
+    assert choose("orin", found, {}).label == "x.ina3221/total"
