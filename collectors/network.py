@@ -53,7 +53,9 @@ class Network(FileSensor):
         if not there.ok:
             return there
         names = [row["interface"] for row in interfaces(read_files(self.root, {"dev": COUNTERS})["dev"])]
-        return Health(bool(names), f"{len(names)} interfaces: {', '.join(names)}", "a kernel with a network")
+        if not names:
+            return Health(False, f"{COUNTERS} has no line of an interface", "a kernel with a network")
+        return Health(True, f"{len(names)} interfaces: {', '.join(names)}")
 
     @staticmethod
     def example() -> dict[str, Any]:

@@ -79,3 +79,4 @@ async def test_an_interface_that_goes_has_no_rows_and_an_empty_file_is_a_gap(tmp
     assert gap["lost_rows"] == 10
     with pytest.raises(Transient, match="expected a line an interface"):
         Network(root=plant(tmp_path / "other", {COUNTERS: "junk"})).read()
+    assert not Network(root=str(tmp_path / "other")).check().ok
