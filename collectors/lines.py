@@ -29,8 +29,8 @@ from melt_stream.collectors._line_sources import (
 )
 from melt_stream.collectors._lines import ENDS, Cutter, Junk, Reader, Values
 from melt_stream.errors import ConfigError, Transient
+from melt_stream.hand import SLACK
 from melt_stream.outlet import Outlet
-from melt_stream.poller import SLACK
 from melt_stream.stream import Stream
 
 READING_NS = 50_000_000

@@ -16,7 +16,7 @@ from melt_stream.collectors._sysfs import health, parts, text, unique, why_not
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Row
 from melt_stream.rail import Rail
-from melt_stream.sensor import Constant, Files, FileSensor, Find, Shown, finder, read_files
+from melt_stream.sensor import ClockShown, Constant, Files, FileSensor, Find, finder, read_files
 from melt_stream.stream import Column, Stream
 from melt_stream.units import Unit
 
@@ -84,7 +84,7 @@ class Odpm(FileSensor):
             paths |= {f"{chip}/{name}": Constant(f"{folder}/{name}") for name in ("name", "available_rails")}
         return paths
 
-    def parse(self, files: Files) -> list[Row | Shown]:
+    def parse(self, files: Files) -> list[Row | ClockShown]:
         found = refreshes(files)
         if not found:
             kind = DeviceError if self.first is None else Transient
@@ -105,13 +105,13 @@ class Odpm(FileSensor):
         if any(chip in self._last and restarted(self._last[chip], now) for chip, now in found.items()):
             self._last, self._newest, self._epoch = {}, 0, self._epoch + 1
 
-    def _items(self, chip: str, now: Refresh, files: Files) -> Iterator[Row | Shown]:
+    def _items(self, chip: str, now: Refresh, files: Files) -> Iterator[Row | ClockShown]:
         last = self._last.get(chip)
         if last is not None and now.tick == last.tick:
             return
         self._last[chip] = now
         fresh = last is not None and chip in self._read
-        yield Shown(CLOCK, now.tick, epoch=self._epoch, age_ns=oldest_ns(chip, files), fresh=fresh)
+        yield ClockShown(CLOCK, now.tick, epoch=self._epoch, age_ns=oldest_ns(chip, files), fresh=fresh)
         if (
             now.tick < self._newest
         ):  # time must not go back in a stream, and a counter loses nothing by one row less

@@ -82,9 +82,14 @@ class Ppk2:
             if isinstance(words, np.ndarray):
                 _Writer(self, table).columns(words[:9], amps[: len(words)], ranges[: len(words)], smooth=True)
 
+    @staticmethod
+    def here() -> Health:
+        """Whether a PPK2 is plugged in and may be opened, whatever it is to be set to."""
+        return health("PPK2", USB, next((one.path for one in _first_ports()), ""))
+
     def check(self) -> Health:
-        """Whether a PPK2 is plugged in and may be opened."""
-        return health("PPK2", USB, self.port or next((one.path for one in _first_ports()), ""))
+        """Whether it is plugged in and may be opened."""
+        return health("PPK2", USB, self.port) if self.port else self.here()
 
     async def collect(self, out: Outlet) -> None:
         async with open_port(self.port or _only(_first_ports()), now=out.now) as port:

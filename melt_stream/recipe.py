@@ -42,6 +42,9 @@ class Recipe:
     """How long the collectors have to give their first row."""
     marker: bool | dict[str, Any] = False
     """True, or a table of the fields of the workload ``marker``: it is played at the start and at the end, besides ``seconds``."""
+    device: dict[str, Entry] = field(default_factory=dict)
+    """How devices are reached, by name: ``adb = "serial"``, ``ssh = "user@host"``, ``local = "/bin/sh"``; sensors of files whose
+    ``device`` is one of them are read there."""
     account: dict[str, str] = field(default_factory=dict)
     """By device: the rail, as ``<instance>.<stream>/<rail>``, whose joules are that device's total."""
     tags: list[str] = field(default_factory=list)
@@ -85,6 +88,11 @@ def parse(data: Mapping[str, Any], where: str) -> Recipe:
         raise ConfigError(f"{where}: expected no instance of that name beside marker = ..., got {MARKER!r}")
     for name in names:
         _check_name(name, names, where)
+    for name in recipe.device:
+        if not NAME.fullmatch(name) or name == "host":
+            raise ConfigError(
+                f"{where}: expected a device's name [a-z][a-z0-9_]* other than host, got {name!r}"
+            )
     return recipe
 
 

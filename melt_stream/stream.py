@@ -95,11 +95,11 @@ class Stream:
         ):
             object.__setattr__(self, field, value)
 
-    def as_polled(self, period_ns: float | None = None) -> Stream:
-        """The same stream with ``t_u`` beside ``tick``, and with this period where it has none of its own."""
+    def as_polled(self, period_ns: float | None = None, clock: Clock | None = None) -> Stream:
+        """The same stream with ``t_u`` beside ``tick``, this period where it has none of its own, and this clock."""
         return Stream(
             self.name,
-            clock=self.clock,
+            clock=clock or self.clock,
             period_ns=self.period_ns or period_ns,
             role=self.role,
             polled=True,

@@ -91,14 +91,14 @@ class Unwrap:
     """How often rows broke off: each run of them tells its length to two jitters."""
     _span: int = 0
     _doubt: int = 0
-    """Wraps that ambiguous holes may have been too short by; the next rows make them good, on the beat or not."""
+    """Wraps that holes since the last row on time may be too short by; the next on time makes them good, on the beat or not."""
 
     def feed(self, counts: Array, arrival_ns: int, *, late_ns: float = 0.0) -> tuple[Array, list[Hole]]:
         """Return the ticks (int64, from the first count on) of rows that arrived together, and the holes before them.
 
         ``late_ns`` says that just this arrival may be late by so much more than what is assumed of all (inf: by anything).
-        Of a hole that is ambiguous, the ticks have the length that makes the rows' delay most like that before; or the
-        shortest, where the arrival may be late by anything: what is missing then shows in later ones, what is too much never goes.
+        Of a hole that is ambiguous, the ticks have the length that makes the rows' delay most like that before, and keep it;
+        or the shortest, where the arrival may be late: what is missing shows once one is on time, what is too much never would.
         """
         counts = np.asarray(counts, np.int64)
         if not len(counts):
@@ -114,7 +114,7 @@ class Unwrap:
             holes = np.zeros(1, np.int64)
         self._refine(steps, len(holes))
         found = self._told(steps, holes, choice)
-        self._doubt = choice[2] - choice[1] + (self._doubt if late_ns else 0)
+        self._doubt = self._doubt + choice[2] - choice[1] if late_ns else 0
         if len(holes):
             steps[holes[0]] += self.modulus * choice[1]
         ticks = self._last + np.cumsum(steps)
@@ -123,14 +123,18 @@ class Unwrap:
         return ticks, found
 
     def _choose(self, steps: Array, holes: Array, arrival_ns: int, late_ns: float) -> Wraps:
-        """How many wraps nobody saw, before the hole in these rows, or before the first of them."""
+        """How many wraps nobody saw, before the hole in these rows, or before the first of them.
+
+        Rows on the beat and on time may make good what holes before were too short by, and no more.
+        """
         assert self._last is not None
         least = self._last + int(np.sum(steps))
         follow = self.period is not None and not len(holes)
         close = self._wraps(arrival_ns, least, self._within(arrival_ns), late_ns)
         far = self._wraps(arrival_ns, least, self.latency_ns, late_ns)
-        if follow and self._doubt and 0 < close[1] <= self._doubt:
-            return close[0], close[1], min(close[2], self._doubt)
+        doubt = 0 if late_ns else self._doubt
+        if follow and close[0] <= doubt:
+            return close[0], min(close[1], doubt), min(close[2], doubt)
         if len(holes) > 1:
             return close
         length = int(steps[holes[0] if len(holes) else 0])
@@ -167,7 +171,7 @@ class Unwrap:
         fast, slow = self._range(arrival_ns)
         fewest = math.ceil(max(0.0, (delay - fast - within - late) / wrap))
         most = max(fewest, math.floor((delay - slow + within) / wrap))
-        likely = 0 if late == math.inf else round((delay - self._usual) / wrap)
+        likely = 0 if late else round((delay - self._usual) / wrap)
         return fewest, min(max(likely, fewest), most), most
 
     def _within(self, arrival_ns: int) -> float:
@@ -223,7 +227,7 @@ class Unwrap:
             self.period = self._span / self._rows
 
     def _learn(self, arrival_ns: int, delay: float, *, late: bool) -> None:
-        """Keep what delays have been; one that may be late by anything only tells that the others are no slower."""
+        """Keep what delays have been; one that may be late only tells that the others are no slower."""
         fast, slow = self._range(arrival_ns)
         if not self._learnt:
             if self._heard and delay > fast and late:

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from melt_stream.clock import Clock
 from melt_stream.engine import Ending, record
 from melt_stream.errors import DeviceError, Transient
-from melt_stream.outlet import Outlet
-from melt_stream.poller import Grid, Poller, Rows, Shown
+from melt_stream.hand import ClockShown, Hand, Rows, Sample
+from melt_stream.outlet import Hub, Outlet
+from melt_stream.poller import Grid, Poller
 from melt_stream.rail import Rail
 from melt_stream.stream import Stream
 from melt_stream.testing import Keep, observe, trio_now
@@ -307,7 +308,7 @@ class Counting(Poller):
             raise value
         tick, epoch = value if isinstance(value, tuple) else (1000 + value, 0)
         return [
-            Shown(CHIP, tick, epoch=epoch, age_ns=S // 4, fresh=tick % 2 == 0),
+            ClockShown(CHIP, tick, epoch=epoch, age_ns=S // 4, fresh=tick % 2 == 0),
             {"tick": tick, "epoch": epoch, "count": 1},
         ]
 
@@ -336,3 +337,16 @@ def test_a_hole_on_a_clock_of_its_own_ends_at_the_next_row_of_that_clock(after, 
     keep, _ = observe(Counting(hz=10, script=script), seconds=0.35)
     (gap,) = keep.rows("run.gaps")
     assert (gap["clock_of"], gap["start"], gap["stop"], gap["epoch_of"]) == ("it.chip", 1001, stop, 0)
+
+
+def test_a_clock_that_a_device_read_is_read_against_the_devices():
+    hub, keep, phone = Hub(now=lambda: 0), Keep(), Clock("phone.realtime", tick_ns=1000.0)
+    hand = Hand(Counting(hz=10), hub.outlet("it"), phone, epoch=3)
+    shown = ClockShown(CHIP, 1000, age_ns=2500), {"tick": 1000, "count": 1}
+    hand.take(Sample(before=70, after=80, seen=shown, missed=0))
+    keep.add(hub.take())
+    (reading,) = keep.rows("run.readings")
+    assert (reading["not_before"], reading["not_after"]) == (67, 81)  # us of the phone's, each true by a tick
+    assert (reading["against"], reading["clock_of"], reading["count"]) == ("phone.realtime", "it.chip", 1000)
+    ((key, source),) = [(key, source) for key, source in keep.sources.items() if key.startswith("it.")]
+    assert (key, source.clock) == ("it.counts", "it.chip")

@@ -14,8 +14,9 @@ import trio
 import melt_stream
 from melt_stream.clock import monotonic
 from melt_stream.errors import ConfigError, DeviceError, MeltError
+from melt_stream.hand import Rows
 from melt_stream.outlet import Outlet
-from melt_stream.poller import Poller, Rows
+from melt_stream.poller import Poller
 from melt_stream.rail import Rail
 from melt_stream.run import Run
 from melt_stream.stream import Stream

@@ -6,6 +6,7 @@ a whole second is dropped, as an instrument's own buffer would.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import trio
@@ -21,7 +22,7 @@ PATIENCE_S = 1.0
 
 
 @dataclass
-class Sending(Emulated):
+class Sending(Emulated, ABC):
     """Sends what ``wire`` makes while it streams."""
 
     started: int = field(default=0, init=False)
@@ -32,13 +33,13 @@ class Sending(Emulated):
     _streaming: trio.Event = field(default_factory=trio.Event, init=False)
 
     @property
+    @abstractmethod
     def nominal_hz(self) -> float:
         """Samples a second where its clock is right."""
-        raise NotImplementedError
 
+    @abstractmethod
     def wire(self, start: int, stop: int, hz: float) -> bytes:
         """Make the samples from ``start`` to ``stop``, counted from when streaming began, as they are sent."""
-        raise NotImplementedError
 
     def _start(self) -> None:
         self.started, self._epoch = monotonic(), self._epoch + 1

@@ -12,6 +12,7 @@ import trio
 
 from melt_stream.analysis.pack import pack
 from melt_stream.engine import Ending, record
+from melt_stream.harness.placed import placed
 from melt_stream.plugins import configure, load
 from melt_stream.recipe import Plan
 from melt_stream.run import Run, RunFolder, create, find
@@ -33,12 +34,12 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
     Raises ``ConfigError`` before anything starts where the archive cannot be written. A failure while recording is
     not raised but stands in the outcome's ending: what was recorded is kept.
     """
-    recipe = plan.recipe
+    recipe, collectors = plan.recipe, placed(plan)
     with create(archive, recipe=asdict(recipe), name=recipe.name, tags=recipe.tags) as folder:
         folder.manifest.note = recipe.note
         recording = partial(
             record,
-            plan.collectors,
+            collectors,
             [Journal(folder), *sinks],
             plan.workloads,
             devices=plan.devices,

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from melt_stream.analysis.integrate import RailData, pieces
 from melt_stream.collectors.odpm import CLOCK, DEVICES, Counter, Odpm, Refresh, refresh
 from melt_stream.errors import DeviceError
-from melt_stream.sensor import Shown
+from melt_stream.sensor import ClockShown
 from tests.collectors.host_tree import collect, plant, rails, spoil
 
 BOOT_MS = 93_000
@@ -39,7 +39,7 @@ class Phone:
         for tree in trees:
             plant(self.root, tree)
         items = self.sensor.read()
-        self.shown = [item for item in items if isinstance(item, Shown)]
+        self.shown = [item for item in items if isinstance(item, ClockShown)]
         return [
             (row["rail"], row["tick"], row["energy"], row["epoch"]) for row in items if isinstance(row, dict)
         ]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import trio
 import trio.testing
+from serial.tools import list_ports, list_ports_common
 
 from melt_stream.analysis.clocks import fit
 from melt_stream.collectors import _decode_ppk2 as kernels
@@ -262,3 +263,22 @@ async def test_in_ampere_mode_the_supply_is_somebody_elses():
     rows = keep.table("it.power")
     watts = rows["amps"].to_numpy() * rows["volts"].to_numpy()
     assert watts.mean() == pytest.approx(1.0, abs=step(0.27) * 3.7 / 2)
+
+
+def test_doctor_finds_the_measuring_port_of_a_box_without_its_settings(monkeypatch):
+    def port(device, location):
+        info = list_ports_common.ListPortInfo(device)
+        info.vid, info.pid, info.product, info.location, info.serial_number = (
+            0x1915,
+            0xC00A,
+            "PPK2",
+            location,
+            "E1",
+        )
+        return info
+
+    monkeypatch.setattr(list_ports, "comports", list)
+    assert Ppk2.here().what == "no PPK2 on USB (1915:c00a)"
+    ports = [port("/dev/ttyACM1", "1-2:1.3"), port("/dev/ttyACM0", "1-2:1.1")]  # the second one is a shell
+    monkeypatch.setattr(list_ports, "comports", lambda: ports)
+    assert Ppk2.here().what == "/dev/ttyACM0 is not there"

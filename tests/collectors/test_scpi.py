@@ -139,8 +139,8 @@ async def test_errors_are_looked_for_while_all_goes_well():
     async with playing() as (meter, place), collecting(made(place, errors_every_s=0.05)) as watched:
         await watched.until(lambda: watched.of("output"))
         meter.push('-240,"Hardware error"')
-        await watched.until(lambda: watched.gaps("output"))
-        assert 'expected no error, got -240,"Hardware error"' in watched.gaps("output")[0]["reason"]
+        told = 'expected no error, got -240,"Hardware error"'  # a busy machine may leave gaps of its own
+        await watched.until(lambda: any(told in gap["reason"] for gap in watched.gaps("output")))
 
 
 async def test_nobody_there():

@@ -1,0 +1,51 @@
+"""Collectors where they belong: a sensor of files is read on its device, where the recipe says how that one is reached."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
+
+from melt_stream.devices import Boots, Device, Sampled
+from melt_stream.errors import ConfigError
+from melt_stream.plugins import configure
+from melt_stream.recipe import Plan
+from melt_stream.sensor import FileSensor
+
+KINDS = {
+    "adb": ("melt_stream.devices.adb", "Adb", "serial"),
+    "local": ("melt_stream.devices.local", "Local", "shell"),
+    "ssh": ("melt_stream.devices.ssh", "Ssh", "address"),
+}
+"""By the key that says how a device is reached: module, class, and the class's field that the key's value is for."""
+
+
+def placed(plan: Plan) -> dict[str, Any]:
+    """Return the plan's collectors; those that read files of a reachable device read them there.
+
+    Raises ``ConfigError`` where a device's entry is wrong.
+    """
+    made = {name: (device(name, entry), Boots()) for name, entry in plan.recipe.device.items()}
+    return {name: _there(one, made.get(plan.devices[name])) for name, one in plan.collectors.items()}
+
+
+def device(name: str, entry: Mapping[str, Any]) -> Device:
+    """Make a device of its entry in a recipe: ``adb = "serial"``, ``ssh = "user@host"`` or ``local = "/bin/sh"``, and more fields."""
+    where = f"device.{name}"
+    said = sorted(KINDS.keys() & entry.keys())
+    if len(said) != 1:
+        raise ConfigError(
+            f"{where}: expected one of {', '.join(KINDS)} = ..., got {', '.join(said) or 'none'}"
+        )
+    module, cls, key = KINDS[said[0]]
+    fields = {other: value for other, value in entry.items() if other not in KINDS}
+    made: Device = configure(
+        getattr(import_module(module), cls), {"name": name, key: entry[said[0]], **fields}, where
+    )
+    return made
+
+
+def _there(collector: Any, reached: tuple[Device, Boots] | None) -> Any:
+    if reached is None or not isinstance(collector, FileSensor):
+        return collector  # a meter on our desk, say, of a phone that adb reaches
+    return Sampled(collector, *reached)
