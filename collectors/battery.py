@@ -118,6 +118,7 @@ class Battery(FileSensor):
                 "decided": how,
                 "reads": "power_now" if reading.is_power else "current_now",
                 "first": reading.number,
+                "sign": _sign(text(self._newest, f"{name}/status"), reading.number) if self._newest else None,
             }
             for name, reading in _readings(self._newest).items()
         }
@@ -136,6 +137,8 @@ class Battery(FileSensor):
                 False, f"no battery with a readable gauge among {parts(files, 'type')}", "a laptop or a phone"
             )
         states = ", ".join(f"{row['rail']} {row['status']}" for row in rows)
+        if all(row["status"] == "Discharging" and row["reported"] == 0 for row in rows):
+            return Health(False, f"{states}: the gauge is stuck at 0", "a meter: this gauge measures nothing")
         if all(row.get("amps", row.get("watts")) is None for row in rows):
             return Health(False, f"{states}: measures nothing of the load", "unplug the charger")
         return Health(True, states)
@@ -187,6 +190,17 @@ def guess_unit(got: Reading) -> GaugeUnit:
     """Return ``milli`` where the number means a likely power in mA (mW), and far too little in uA (uW)."""
     watts = abs(got.number) * (1.0 if got.is_power else got.volts or 3.7)
     return "milli" if watts * 1e-6 < LEAST_WATTS <= watts * 1e-3 <= MOST_WATTS else "micro"
+
+
+def _sign(status: str | None, number: int) -> str:
+    """Say what the gauge's own sign means, which its status decides."""
+    if status != "Discharging" or not number:
+        return (
+            "0 while discharging: stuck, or not begun"
+            if status == "Discharging"
+            else "not known before it discharges"
+        )
+    return "positive while discharging" if number > 0 else "negative while discharging"
 
 
 def _plugged(files: Files) -> bool:

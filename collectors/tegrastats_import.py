@@ -12,6 +12,7 @@ import numpy as np
 from annotated_types import Gt
 
 from melt_stream.collectors._files import numbered_lines
+from melt_stream.collectors._jetson_rails import TOTAL, parent, parts_of_total, whole, with_total
 from melt_stream.collectors._tegrastats import Line, parse
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.outlet import Outlet
@@ -19,11 +20,6 @@ from melt_stream.rail import Boundary, Rail
 from melt_stream.stream import Stream
 from melt_stream.units import BYTE, CELSIUS, HZ, PERCENT, W
 
-INPUTS = ("VDD_IN", "POM_5V_IN")
-"""Rails that supply all the others."""
-ORIN_AGX = ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")
-"""These together supply an AGX Orin, which has no rail for all; VDDQ_VDD2_1V8AO is fed from the last of them."""
-TOTAL = "total"
 LINES_LIMIT = 2_000_000
 """23 days of one line a second; all are held, since their times depend on each other."""
 HOLE = 2.5
@@ -72,7 +68,7 @@ class TegrastatsImport:
         power = Stream("power", period_ns=period, rail=str, watts=W).as_polled()
         thermal = Stream("thermal", period_ns=period, zone=str, celsius=CELSIUS).as_polled()
         state = Stream("state", period_ns=period, **STATE).as_polled()  # type: ignore[arg-type]
-        totals = self._totals(parsed)
+        totals = parts_of_total({name for line in parsed for name in line.watts}, self.total, str(self.path))
         for rail in _rails(parsed, totals):
             out.rail(power, rail)
         for place, line in enumerate(parsed):
@@ -80,7 +76,7 @@ class TegrastatsImport:
             stamp: dict[str, Any] = {"tick": at, "t_u": t_u}
             if place and tick[place] - tick[place - 1] > HOLE * period:
                 self._hole(out, (power, thermal, state), int(tick[place - 1] + period), at, period)
-            for name, watts in _with_total(line.watts, totals):
+            for name, watts in with_total(line.watts, totals).items():
                 out.row(power, rail=name, watts=watts, **stamp)
             for zone, celsius in line.celsius.items():
                 out.row(thermal, zone=zone, celsius=celsius, **stamp)
@@ -103,16 +99,6 @@ class TegrastatsImport:
                 "lines are missing in the log",
                 lost=max(1, round((stop - start) / period)),
             )
-
-    def _totals(self, lines: list[Line]) -> tuple[str, ...]:
-        names = {name for line in lines for name in line.watts}
-        if self.total is not None:
-            if missing := set(self.total) - names:
-                raise DataError(
-                    f"{self.path}: expected the rails {', '.join(sorted(missing))}, got {', '.join(sorted(names))}"
-                )
-            return self.total
-        return ORIN_AGX if set(ORIN_AGX) <= names and not names & set(INPUTS) else ()
 
     def _times(self, lines: list[Line], numbers: list[int], path: Path) -> tuple[Array, int | None, float]:
         """Return each line's tick (ns), half of what it may be off where that is known, and the period, ns."""
@@ -175,23 +161,11 @@ def _read(path: Path) -> tuple[list[tuple[int, Line]], int]:
 
 def _rails(lines: list[Line], totals: tuple[str, ...]) -> Iterator[Rail]:
     names = dict.fromkeys(name for line in lines for name in line.watts)
-    whole = next((name for name in INPUTS if name in names), TOTAL if totals else None)
+    board = whole(names, totals)
     for name in [*names, *([TOTAL] if totals else [])]:
-        boundary: Boundary = "board" if name == whole else "rail"
-        yield Rail(
-            name,
-            boundary,
-            "gauge",
-            parent=whole if name != whole else None,
-            instrument="gauge",
-            source=SOURCE,
-        )
-
-
-def _with_total(watts: dict[str, float], totals: tuple[str, ...]) -> Iterator[tuple[str, float]]:
-    yield from watts.items()
-    if totals and set(totals) <= watts.keys():
-        yield TOTAL, sum(watts[name] for name in totals)
+        boundary: Boundary = "board" if name == board else "rail"
+        lies_in = parent(name, names, board)
+        yield Rail(name, boundary, "gauge", parent=lies_in, instrument="gauge", source=SOURCE)
 
 
 def _the_file(path: Path) -> Path:

@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol
 
-from melt_stream.clock import HOST, Clock
+from melt_stream.clock import HOST, Clock, Reading
 from melt_stream.errors import Transient
 from melt_stream.outlet import Outlet, Row
 from melt_stream.rail import Rail
 from melt_stream.stream import Stream
 
-Rows = Row | Iterable[Row | tuple[Stream, Row]]
-"""One row of the poller's stream, or several; a row of another stream comes with that stream."""
+
+@dataclass(frozen=True)
+class ClockShown:
+    """A clock of the instrument's own, as a read showed it; who reads knows when that was."""
+
+    clock: Clock
+    tick: int
+    resolution: int = 1
+    epoch: int = 0
+    age_ns: int = 0
+    """How long ago, before the read began, it may have shown that at most."""
+    fresh: bool = False
+    """True where the read before this one showed less: then it is no older than that one's beginning."""
+
+
+Item = Row | tuple[Stream, Row] | ClockShown
+Rows = Row | Iterable[Item]
+"""One row of the poller's stream, or several; a row of another stream comes with that stream. A row of a stream on a clock of
+its own has ``tick`` (and ``epoch``), and that clock is told as :class:`ClockShown`."""
 PATIENCE_S = 10.0
 """How long nothing may be readable before the collector gives up and the engine starts it again."""
 SLACK = 3
@@ -62,6 +81,10 @@ class Hand:
         self.streams: dict[int, tuple[Stream, Stream]] = {}
         """As declared and as stored; by identity, since the hash of all columns takes 2 us a row."""
         self.good: int | None = None
+        self.began: int | None = None
+        """When that read began."""
+        self.ticks: dict[str, tuple[int, int]] = {}
+        """Tick and epoch of the last row of each stream that is on a clock of its own."""
         self.failed: list[tuple[Sample, Transient]] = []
         self.declared: set[tuple[str, str]] = set()
         self.losing: set[str] = set()
@@ -79,18 +102,38 @@ class Hand:
             self.begin()
         elif any(self.is_new(item) for item in rows):
             self.declare()
-        self.close(tick)
+        self.close(tick, rows)
         if sample.missed >= SLACK:
             measured = {stream for stream, _ in self.declared} - self.losing
             self.gap(tick, "reads took too long: their slots passed", sample.missed, spared=measured)
         for item in rows:
+            if isinstance(item, ClockShown):
+                self.show(item, sample)
+                continue
             stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
             stored = self.stored(stream)
-            epoch = {"epoch": self.epoch} if stored.clock == self.clock != HOST else {}
-            self.out.row(stored, **{"tick": tick, "t_u": t_u, **epoch, **row})
-        self.good = tick
+            if stored.clock != self.clock:
+                self.ticks[stored.name] = row["tick"], row.get("epoch", 0)
+                self.out.row(stored, **row)
+            else:
+                epoch = {"epoch": self.epoch} if self.clock != HOST else {}
+                self.out.row(stored, **{"tick": tick, "t_u": t_u, **epoch, **row})
+        self.good, self.began = tick, sample.before
 
-    def rows(self, seen: Any) -> list[Row | tuple[Stream, Row]] | Transient:
+    def show(self, shown: ClockShown, sample: Sample) -> None:
+        """Record what a clock of the instrument's own showed to a read."""
+        earliest = sample.before - math.ceil(shown.age_ns / self.clock.tick_ns)
+        if shown.fresh and self.began is not None:
+            earliest = max(earliest, self.began)
+        latest = sample.after + (self.clock != HOST)  # a device's tick is told when it has begun
+        self.out.clock_reading(
+            Reading(
+                shown.clock, shown.tick, shown.resolution, not_before=earliest, not_after=latest, epoch=shown.epoch,
+                against=self.clock, against_epoch=self.epoch,
+            )
+        )  # fmt: skip
+
+    def rows(self, seen: Any) -> list[Item] | Transient:
         """What a look means, or why there are no rows."""
         if isinstance(seen, Transient):
             return seen
@@ -118,8 +161,10 @@ class Hand:
             self.out.rail(self.stored(stream), rail)
         return [rail for _, rail in new]
 
-    def is_new(self, item: Row | tuple[Stream, Row]) -> bool:
+    def is_new(self, item: Item) -> bool:
         """Whether a row names a rail that nobody declared."""
+        if isinstance(item, ClockShown):
+            return False
         stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
         return "rail" in row and (stream.name, row["rail"]) not in self.declared
 
@@ -129,11 +174,13 @@ class Hand:
         if self.good is None or self._ns(sample.after - self.failed[0][0].before) > PATIENCE_S * 1e9:
             raise why
 
-    def close(self, tick: int | None = None) -> None:
-        """Write the reads that failed down as one gap, which ends at ``tick`` or with the last of them."""
+    def close(self, tick: int | None = None, rows: Iterable[Item] = ()) -> None:
+        """Write the reads that failed down as one gap, which ends at ``tick`` or with the last of them; ``rows`` come next."""
         if self.failed and self.good is not None:
             stop = self.failed[-1][0].after if tick is None else tick
-            self.gap(stop, f"unreadable: {self.failed[0][1]}", len(self.failed))
+            reason = f"unreadable: {self.failed[0][1]}"
+            self.gap(stop, reason, len(self.failed))
+            self.gap_elsewhere(reason, rows)
         self.failed = []
 
     def gap(self, stop: int, reason: str, lost: int | None, spared: Collection[str] = ()) -> None:
@@ -143,6 +190,24 @@ class Hand:
             if stream.clock == self.clock and stream.name not in spared:
                 # nobody knows the ticks of another clock at that time
                 self.out.gap(stream, start, stop, reason, lost=lost, epoch=self.epoch)
+
+    def gap_elsewhere(self, reason: str, rows: Iterable[Item]) -> None:
+        """Say that the streams on clocks of their own have a hole from their last row to their first of ``rows``.
+
+        Without such a row, or where the clock was restarted, nobody knows the tick at which it ends: it then has no length.
+        """
+        following: dict[str, tuple[int, int]] = {}
+        for item in rows:
+            if isinstance(item, ClockShown):
+                continue
+            stream, row = item if isinstance(item, tuple) else (self.poller.stream, item)
+            if "tick" in row:
+                following.setdefault(stream.name, (row["tick"], row.get("epoch", 0)))
+        for _, stored in self.streams.values():
+            if (last := self.ticks.get(stored.name)) is not None:
+                tick, epoch = last
+                then, its_epoch = following.get(stored.name, last)
+                self.out.gap(stored, tick, then if its_epoch == epoch else tick, reason, epoch=epoch)
 
     def stored(self, stream: Stream) -> Stream:
         """Return the stream with ``t_u``, and its period where that is the poller's."""

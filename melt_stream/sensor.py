@@ -10,11 +10,11 @@ from typing import Any, final
 
 from melt_stream.collector import Health
 from melt_stream.errors import DeviceError, Transient
-from melt_stream.hand import Rows
+from melt_stream.hand import ClockShown, Rows
 from melt_stream.poller import Poller
 from melt_stream.reading import Reader, Text, Unreadable, mounts
 
-__all__ = ["FileSensor", "Files", "Find", "Rows", "Unreadable", "finder", "read_files"]
+__all__ = ["ClockShown", "FileSensor", "Files", "Find", "Rows", "Unreadable", "finder", "read_files"]
 
 Find = Callable[[str], list[str]]
 """``find("sys/class/hwmon/hwmon*/name")`` returns the paths below the root that match, sorted, without the root."""
@@ -93,7 +93,10 @@ class FileSensor(Poller):
 
     @abstractmethod
     def parse(self, files: Files) -> Rows:
-        """Return what the texts mean: a row, or several, each of ``stream`` unless it comes as (stream, row)."""
+        """Return what the texts mean: a row, or several, each of ``stream`` unless it comes as (stream, row).
+
+        Where they are stamped by a clock of their own, rows have ``tick``, and :class:`ClockShown` tells what that clock showed.
+        """
 
     @final
     def read(self) -> Rows:

@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from melt_stream.clock import Clock
 from melt_stream.engine import Ending, record
 from melt_stream.errors import DeviceError, Transient
-from melt_stream.hand import Rows
-from melt_stream.outlet import Outlet
+from melt_stream.hand import ClockShown, Hand, Rows, Sample
+from melt_stream.outlet import Hub, Outlet
 from melt_stream.poller import Grid, Poller
 from melt_stream.rail import Rail
 from melt_stream.stream import Stream
@@ -290,3 +290,63 @@ def test_rows_of_several_streams_come_with_their_stream():
     keep, _ = observe(Meter((both for _ in count()), hz=10), seconds=0.25)
     assert keep.column("it.power", "watts") == [1.0] * 3
     assert keep.column("it.other", "tick") == [5] * 3
+
+
+CHIP = Clock("chip", tick_ns=1e6)
+
+
+@dataclass
+class Counting(Poller):
+    """A meter that stamps by a clock of its own."""
+
+    script: Iterator[Any] = field(default_factory=count)
+    stream = Stream("counts", clock=CHIP, count=int)
+
+    def read(self) -> Rows:
+        value = next(self.script)
+        if isinstance(value, Exception):
+            raise value
+        tick, epoch = value if isinstance(value, tuple) else (1000 + value, 0)
+        return [
+            ClockShown(CHIP, tick, epoch=epoch, age_ns=S // 4, fresh=tick % 2 == 0),
+            {"tick": tick, "epoch": epoch, "count": 1},
+        ]
+
+
+def test_a_clock_of_its_own_is_read_by_each_look_at_it():
+    keep, ending = observe(Counting(hz=10, jitter=False), seconds=0.45)
+    assert ending.error is None
+    assert [(row["tick"], row["t_u"]) for row in keep.rows("it.counts")] == [
+        (1000 + k, None) for k in range(5)
+    ]
+    reads = [k * S // 10 for k in range(5)]
+    assert [
+        (r["clock_of"], r["count"], r["not_before"], r["not_after"]) for r in keep.rows("run.readings") if "host" not in r["clock_of"]
+    ] == [
+        ("it.chip", 1000, reads[0] - S // 4, reads[0]),
+        ("it.chip", 1001, reads[1] - S // 4, reads[1]),
+        ("it.chip", 1002, reads[1], reads[2]),  # fresh: not yet there at the read before
+        ("it.chip", 1003, reads[3] - S // 4, reads[3]),
+        ("it.chip", 1004, reads[3], reads[4]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(("after", "stop"), [((1500, 0), 1500), ((7, 1), 1001), (None, 1001)])
+def test_a_hole_on_a_clock_of_its_own_ends_at_the_next_row_of_that_clock(after, stop):
+    script = iter([0, 1, Transient("away"), *([after] if after else [Transient("away")])])
+    keep, _ = observe(Counting(hz=10, script=script), seconds=0.35)
+    (gap,) = keep.rows("run.gaps")
+    assert (gap["clock_of"], gap["start"], gap["stop"], gap["epoch_of"]) == ("it.chip", 1001, stop, 0)
+
+
+def test_a_clock_that_a_device_read_is_read_against_the_devices():
+    hub, keep, phone = Hub(now=lambda: 0), Keep(), Clock("phone.realtime", tick_ns=1000.0)
+    hand = Hand(Counting(hz=10), hub.outlet("it"), phone, epoch=3)
+    shown = ClockShown(CHIP, 1000, age_ns=2500), {"tick": 1000, "count": 1}
+    hand.take(Sample(before=70, after=80, seen=shown, missed=0))
+    keep.add(hub.take())
+    (reading,) = keep.rows("run.readings")
+    assert (reading["not_before"], reading["not_after"]) == (67, 81)  # us of the phone's, each true by a tick
+    assert (reading["against"], reading["clock_of"], reading["count"]) == ("phone.realtime", "it.chip", 1000)
+    ((key, source),) = [(key, source) for key, source in keep.sources.items() if key.startswith("it.")]
+    assert (key, source.clock) == ("it.counts", "it.chip")

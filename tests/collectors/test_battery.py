@@ -119,8 +119,27 @@ async def test_rail_and_how_the_unit_was_decided_are_recorded(tmp_path, autojump
     (fact,) = rows["run.facts"]
     assert json.loads(fact["value"])["BAT0"] == {
         "unit": "milli", "decided": "by size of the first discharging reading", "reads": "current_now",
-        "first": -804,
+        "first": -804, "sign": "negative while discharging",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("status", "current", "said"),
+    [
+        ("Discharging", "804000", "positive while discharging"),
+        ("Discharging", "0", "0 while discharging: stuck, or not begun"),
+        ("Charging", "804000", "not known before it discharges"),
+    ],
+)
+async def test_what_the_gauges_sign_means_is_recorded(tmp_path, autojump_clock, status, current, said):
+    root = plant(tmp_path, supply(status=status, voltage_now="3850000", current_now=current))
+    (fact,) = (await collect(Battery(root=root), 1))["run.facts"]
+    assert json.loads(fact["value"])["BAT0"]["sign"] == said
+
+
+def test_doctor_tells_a_gauge_stuck_at_zero_from_a_charging_one(tmp_path):
+    health = Battery(root=plant(tmp_path, supply(voltage_now="3850000", current_now="0"))).check()
+    assert (health.ok, health.what) == (False, "BAT0 Discharging: the gauge is stuck at 0")
 
 
 async def test_unplugging_starts_measuring_and_an_unreadable_gauge_is_a_gap(tmp_path, autojump_clock):

@@ -58,6 +58,20 @@ def test_a_pair_that_has_its_power_already_is_not_measured_twice(tmp_path):
     assert list(read(tmp_path, ina)) == [("power", "ina226-power1")]
 
 
+def test_the_ina238_of_a_thor_is_one_rail_and_the_board_where_that_is_said(tmp_path):
+    ina = {
+        "name": "ina238", "in0_input": "2", "in1_input": "19552", "in1_label": "VIN", "curr1_input": "1240", "power1_input": "24246000",
+        "temp1_input": "44000",
+    }  # fmt: skip
+    root = plant(tmp_path, chips(ina))
+    sensor = Hwmon(root=root, boundary={"ina238": "board"})
+    assert list(sensor.read()) == [(Hwmon.stream, {"rail": "ina238-power1", "watts": pytest.approx(24.246)})]
+    assert [rail.boundary for _, rail in sensor.rails()] == ["board"]
+    spoil(root, f"{HWMON}/hwmon0/power1_input")
+    with pytest.raises(DeviceError, match="power1_input"):  # its power failed: the pair is no stand-in
+        Hwmon(root=root).read()
+
+
 def test_pmbus_pairs_go_by_label_not_by_number(tmp_path):
     psu = {
         "name": "dps650ab", "in1_label": "vin", "in1_input": "230000", "in2_label": "vout1", "in2_input": "12000",
