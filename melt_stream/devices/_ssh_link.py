@@ -16,9 +16,9 @@ from typing import Any, TypeVar
 
 import asyncssh
 import trio
-import trio_asyncio
 
 from melt_stream.devices._ssh_errors import Client, meaning
+from melt_stream.devices._trio_asyncio import aio_as_trio, open_loop, run_aio_future
 from melt_stream.devices.channel import Gone
 
 T = TypeVar("T")
@@ -51,19 +51,19 @@ class Link:
     async def live(self) -> None:
         """Be the system task: connect, stay until the scope is cancelled, close."""
         try:
-            async with trio_asyncio.open_loop() as self._loop:
+            async with open_loop() as self._loop:
                 self._context = contextvars.copy_context()
                 with self.scope:
                     await self._connected()
                 with trio.move_on_after(FAREWELL_S, shield=True):
-                    await trio_asyncio.aio_as_trio(self._close)()
+                    await aio_as_trio(self._close)()
         finally:
             self.ready.set()
             self.ended.set()
 
     async def _connected(self) -> None:
         try:
-            self.connection = await trio_asyncio.aio_as_trio(self._connect)(self.client)
+            self.connection = await aio_as_trio(self._connect)(self.client)
         except Exception as exc:  # noqa: BLE001 - it would end Trio; those who wait raise it
             self.failure = exc
             return
@@ -82,7 +82,7 @@ class Link:
             raise self.gone()
         try:
             task = self.call(self._loop.create_task, _called(function, args))
-            result: T = await trio_asyncio.run_aio_future(task)
+            result: T = await run_aio_future(task)
         except asyncio.CancelledError as exc:  # the loop ends
             raise self.gone() from exc
         except (OSError, asyncssh.Error, asyncssh.ChannelListenError) as exc:

@@ -306,3 +306,12 @@ async def test_a_sensor_of_files_is_sampled_there_and_comes_back_after_a_dropped
     print(
         f"100 Hz, ten files: {max(0, 1 - (len(before) - 1) / slots):.2%} of {slots} ticks missed; round trip at least {trips[0] / 1e3:.0f} us"
     )
+
+
+def test_asyncio_is_as_before_for_everybody_else():
+    import asyncio  # noqa: TID251 - it is what this is about
+
+    async def elsewhere() -> str:
+        return type(asyncio.get_running_loop()).__module__
+
+    assert asyncio.run(elsewhere()).startswith("asyncio.")
