@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import KW_ONLY, dataclass, field
@@ -13,6 +12,7 @@ import trio
 from annotated_types import Ge, Le
 
 from melt_stream.collector import Health
+from melt_stream.collectors._driver import driver
 from melt_stream.collectors._joulescope import HZ
 from melt_stream.collectors._joulescope_rows import CLOCK, INPUTS, SIGNALS, Hearing, Writer
 from melt_stream.errors import ConfigError, DeviceError, Transient
@@ -67,7 +67,7 @@ class Joulescope:
 
     def prepare(self) -> None:
         """Import the driver, before anything is measured."""
-        _load(self.library)
+        driver(self.library, "Joulescope", "joulescope")
 
     def check(self) -> Health:
         """List the instruments that the driver finds."""
@@ -162,21 +162,10 @@ async def _leave(blocking: Callable[[], object]) -> None:
         await trio.to_thread.run_sync(blocking, abandon_on_cancel=True)
 
 
-def _load(library: Any) -> Any:
-    if not isinstance(library, str):
-        return library
-    try:
-        return importlib.import_module(library)
-    except ImportError as exc:
-        raise DeviceError(
-            f"Joulescope: expected the module {library!r}, got {exc}; try: pip install 'melt-stream[joulescope]'"
-        ) from exc
-
-
 def _made(library: Any) -> Any:
     """Return a driver. Raises ``DeviceError``."""
     try:
-        return _load(library).Driver()
+        return driver(library, "Joulescope", "joulescope").Driver()
     except (RuntimeError, OSError) as exc:
         raise DeviceError(
             f"Joulescope: expected its driver to begin, got {exc}; try: another USB port"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from melt_stream.collector import Health
+from melt_stream.collectors._driver import driver
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Outlet, Row
 from melt_stream.poller import Poller
@@ -75,7 +75,7 @@ class Nvml(Poller):
 
     def prepare(self) -> None:
         """Import the library, before anything is measured."""
-        _load(self.library)
+        driver(self.library, "NVML", "nvml")
 
     async def collect(self, out: Outlet) -> None:
         try:
@@ -156,7 +156,7 @@ class Nvml(Poller):
         return {getattr(self._lib, name) for name in names}
 
     def _open(self) -> None:
-        lib = self._lib = _load(self.library)
+        lib = self._lib = driver(self.library, "NVML", "nvml")
         try:
             lib.nvmlInit()
         except lib.NVMLError as exc:
@@ -225,17 +225,6 @@ def _average(name: str) -> Rail:
 
 
 _RAILS = {"nvml_energy": _energy, "instant": _instant, "average": _average}
-
-
-def _load(library: Any) -> Any:
-    if not isinstance(library, str):
-        return library
-    try:
-        return importlib.import_module(library)
-    except ImportError as exc:
-        raise DeviceError(
-            f"NVML: expected the module {library!r}, got {exc}; try: pip install 'melt-stream[nvml]'"
-        ) from exc
 
 
 def _gpu(lib: Any, number: int) -> Gpu:

@@ -92,10 +92,8 @@ class Sampled:
         return shell
 
     async def _paths(self) -> Mapping[str, str]:
-        token = trio.lowlevel.current_trio_token()
-
         def find(pattern: str) -> list[str]:
-            return trio.from_thread.run(self._find, pattern, trio_token=token)
+            return trio.from_thread.run(self._find, pattern)
 
         paths = await trio.to_thread.run_sync(self.sensor.files, find)
         if not paths:

@@ -87,6 +87,14 @@ async def recorded(sampled: Sampled, enough: int):
     return keep, ending
 
 
+async def told(story, keep, tree, flush_every):
+    """Record the pack at 50 Hz for as long as a story takes."""
+    with trio.fail_after(60):
+        sampled = Sampled(Pack(hz=50, root=str(tree.root)), Watched())
+        ending = await record({"it": sampled}, [keep], {"story": story}, flush_every=flush_every)
+    assert ending.error is None
+
+
 async def test_its_rows_are_on_the_devices_clock_with_readings_from_both_sides(tmp_path):
     tree = FakeTree(tmp_path, FILES)
     keep, ending = await recorded(Sampled(Pack(hz=50, root=str(tree.root)), Watched()), 20)
@@ -117,7 +125,7 @@ async def test_its_rows_are_on_the_devices_clock_with_readings_from_both_sides(t
 
 async def test_a_file_that_goes_costs_its_column_and_one_that_must_be_there_the_row(tmp_path):
     tree = FakeTree(tmp_path, FILES)
-    keep, device = Keep(), Watched()
+    keep = Keep()
 
     class Story:
         async def collect(self, out):
@@ -133,14 +141,7 @@ async def test_a_file_that_goes_costs_its_column_and_one_that_must_be_there_the_
                 await out.flushing()
                 await out.flushing()
 
-    with trio.fail_after(60):
-        ending = await record(
-            {"it": Sampled(Pack(hz=50, root=str(tree.root)), device)},
-            [keep],
-            {"story": Story()},
-            flush_every=0.05,
-        )
-    assert ending.error is None
+    await told(Story(), keep, tree, flush_every=0.05)
     rows = keep.rows("it.power")
     assert rows[-1]["amps"] is None
     gaps = [row for row in keep.rows("run.gaps") if "unreadable" in row["reason"]]
@@ -149,7 +150,7 @@ async def test_a_file_that_goes_costs_its_column_and_one_that_must_be_there_the_
 
 
 async def test_a_loop_that_dies_is_gone_with_a_gap_and_comes_back(tmp_path):
-    tree, device = FakeTree(tmp_path, FILES), Watched()
+    tree = FakeTree(tmp_path, FILES)
     keep = Keep()
 
     class Story:
@@ -162,14 +163,7 @@ async def test_a_loop_that_dies_is_gone_with_a_gap_and_comes_back(tmp_path):
             while len(keep.rows("it.power")) < count + 15:
                 await out.flushing()
 
-    with trio.fail_after(60):
-        ending = await record(
-            {"it": Sampled(Pack(hz=50, root=str(tree.root)), device)},
-            [keep],
-            {"story": Story()},
-            flush_every=0.01,
-        )
-    assert ending.error is None
+    await told(Story(), keep, tree, flush_every=0.01)
     assert any("expected samples, got the end of the loop" in row["reason"] for row in keep.rows("run.gaps"))
     assert {row["epoch"] for row in keep.rows("it.power")} == {0}  # it is the same boot
 
