@@ -34,12 +34,13 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
     Raises ``ConfigError`` before anything starts where the archive cannot be written. A failure while recording is
     not raised but stands in the outcome's ending: what was recorded is kept.
     """
-    recipe, collectors = plan.recipe, placed(plan)
+    plan = placed(plan)
+    recipe = plan.recipe
     with create(archive, recipe=asdict(recipe), name=recipe.name, tags=recipe.tags) as folder:
         folder.manifest.note = recipe.note
         recording = partial(
             record,
-            collectors,
+            plan.collectors,
             [Journal(folder), *sinks],
             plan.workloads,
             devices=plan.devices,
