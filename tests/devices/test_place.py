@@ -55,7 +55,7 @@ async def test_a_last_line_without_an_end_is_a_line_and_no_output_is_none(shell)
 
 @pytest.mark.parametrize("shell", SHELLS)
 async def test_a_command_that_fails_says_so_after_its_lines(shell):
-    with pytest.raises(DeviceError, match="board: expected .* to end well, got exit status 3: oh"):
+    with pytest.raises(DeviceError, match=r"board: expected .* to end well, got exit status 3: oh"):
         await said(In(Local("board"), using=shell), ["sh", "-c", "echo x; echo oh >&2; exit 3"])
 
 
@@ -63,14 +63,17 @@ async def test_a_command_that_fails_says_so_after_its_lines(shell):
 async def test_a_command_whose_stdin_ends_is_killed(shell, tmp_path):
     place, pid = In(Local("board"), using=shell), tmp_path / "pid"
     with trio.fail_after(20), pytest.raises(DeviceError, match=r"exit status (143|-15)"):
-        command = ["sh", "-c", f"echo $$ > {pid}; echo on; exec sleep 1000"]
-        words = Hanging(place)
-        async with aclosing(words.lines(Hub().outlet("it"), command)) as lines:
-            async for line in lines:
-                assert line.text == "on"
-                await words.hang_up()
+        await hung_up_on(place, ["sh", "-c", f"echo $$ > {pid}; echo on; exec sleep 1000"])
     with pytest.raises(ProcessLookupError):
         os.kill(int(pid.read_text()), 0)
+
+
+async def hung_up_on(place, command):
+    """Hang up at the command's first line, and hear it out."""
+    hanging = Hanging(place)
+    async with aclosing(hanging.lines(Hub().outlet("it"), command)) as lines:
+        async for _ in lines:
+            await hanging.hang_up()
 
 
 class Hanging(Place):
