@@ -19,6 +19,7 @@ import pyarrow as pa
 from melt_stream.analysis import relations
 from melt_stream.analysis.build import build
 from melt_stream.analysis.catalogue import Entry, catalogue, entry_of, gist, seconds_of, state_of
+from melt_stream.analysis.composed import COMPOSED, expanded, looked_at
 from melt_stream.analysis.functions import energy_between_function, joules_u_function
 from melt_stream.analysis.pack import pack
 from melt_stream.analysis.relations import File, Lists
@@ -32,7 +33,7 @@ from melt_stream.run import Run, find
 __all__ = ["VIEWS", "connect", "find", "views"]
 
 log = logging.getLogger(__name__)
-VIEWS = ("runs", "streams", "rails", "power", "events", *SCHEMAS)
+VIEWS = ("runs", "streams", "rails", "power", "events", *SCHEMAS, *COMPOSED)
 """Views that always exist; every other stream name has one too."""
 _NO_FILES = ("runs",)
 _FROM_MANIFESTS = frozenset({*SCHEMAS, "runs", "rails"})
@@ -71,7 +72,7 @@ def connect(place: Path | str | Sequence[Run], query: str | None = None) -> duck
     far are shown. Keep the connection for as long as its results are read.
     """
     connection = opened()
-    named = None if query is None else inspect(query, connection)
+    named = None if query is None else expanded(inspect(query, connection))
     entries = _entries(place, _parts(named))
     wanted = None if named is None or "tables" in named.tables else named.tables
     snapshots: list[str] = []
@@ -153,7 +154,9 @@ def _make_views(
         wanted = frozenset([*VIEWS, *by_stream])
     _make_tables(connection, entries, streams, wanted)
     lists, made = Lists(), dict[str, str]()
-    for view in sorted(wanted & {*VIEWS, *by_stream}):  # other names are of the query's own, or mistakes
+    for view in sorted(
+        wanted & {*VIEWS, *by_stream} - COMPOSED.keys()
+    ):  # other names are of the query's own, or mistakes
         if view in SCHEMAS:
             made[view] = relations.derived(view, relations.tables_of(entries, view), lists)
         elif view == "events":
@@ -167,6 +170,10 @@ def _make_views(
     for view, rows in made.items():
         template = view if view in VIEWS else "stream"
         connection.execute(_text(template).replace("{name}", quote_name(view)).replace("{rows}", rows))
+    for view in looked_at(wanted, by_stream):
+        connection.execute(view)
+    for view in sorted(wanted & COMPOSED.keys()):
+        connection.execute(_text(view))
     return list(chain.from_iterable(lists.named.values()))
 
 

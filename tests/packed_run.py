@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from melt_stream.analysis.encode import described
 from melt_stream.analysis.schemas import SCHEMAS
 from melt_stream.manifest import Manifest, Stored
 from melt_stream.run import Run
@@ -207,7 +208,7 @@ def _others(told: Story, seconds: float) -> dict[str, pa.Table]:
     }  # fmt: skip
 
 
-def _derived(told: Story, extra: dict[str, list[dict[str, Any]]]) -> dict[str, pa.Table]:
+def _derived(run: str, told: Story, extra: dict[str, list[dict[str, Any]]]) -> dict[str, pa.Table]:
     rows: dict[str, list[dict[str, Any]]] = {
         "phases": told.phases, "requests": told.requests, "tokens": told.tokens,
         "gaps": [{"run": "", "instance": "meter", "stream": "power", "start_ns": told.gap[0], "stop_ns": told.gap[1],
@@ -217,7 +218,10 @@ def _derived(told: Story, extra: dict[str, list[dict[str, Any]]]) -> dict[str, p
         "clocks": [{"run": "", "clock": "llama.server", "epoch": 1, "kind": "arrival", "readings": 64, "bound_ns": 80_000}],
         **extra,
     }  # fmt: skip
-    return {name: pa.Table.from_pylist(rows.get(name, []), schema) for name, schema in SCHEMAS.items()}
+    return {
+        name: pa.Table.from_pylist([{**row, "run": run} for row in rows.get(name, [])], schema)
+        for name, schema in SCHEMAS.items()
+    }
 
 
 def write(
@@ -245,9 +249,19 @@ def write(
             _rail(sensor_of="cpu_estimate.power", name="cpu", boundary="package", kind="mean", estimated=True,
                   instrument="model", sample_period_ns=1e8, source="model of CPU time"),
         ]  # fmt: skip
-    for kind, tables in (("streams", streams), ("tables", _derived(told, extra))):
+    for kind, tables in (("streams", streams), ("tables", _derived(run, told, extra))):
         for name, data in tables.items():
             pq.write_table(data, folder / f"{name}.parquet")
-            getattr(manifest, kind)[name] = Stored(f"{name}.parquet", len(data), "")
+            meta = {key.decode(): value.decode() for key, value in (data.schema.metadata or {}).items()}
+            getattr(manifest, kind)[name] = Stored(
+                f"{name}.parquet",
+                len(data),
+                described(data.schema),
+                meta.get("instance", ""),
+                meta.get("stream", ""),
+                "host",
+                "",
+                "host",
+            )
     manifest.save(folder)
     return Run(folder)
