@@ -21,7 +21,7 @@ from melt_stream.collectors._undoing import PAUSE_S, Command, Undo, ask, carry_o
 from melt_stream.devices import Device
 from melt_stream.devices.channel import quoted
 from melt_stream.errors import DeviceError
-from melt_stream.outlet import Outlet
+from melt_stream.outlet import Outlet, Row
 from melt_stream.stream import Stream
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,8 @@ class Holding:
     """Descriptors that stay open until all is put back, also by the guard."""
     before: dict[str, str] = field(default_factory=dict, init=False)
     changed: list[Step] = field(default_factory=list, init=False)
+    _waiting: list[Row] = field(default_factory=list, init=False)
+    """Rows of before it is ready, as the first row says that it is. Where it never is, the facts tell."""
 
     async def hold(self) -> None:
         """Set, say that it is ready, and put back when cancelled.
@@ -101,7 +103,7 @@ class Holding:
         try:
             for step in self.steps:
                 await self._set(step, guard)
-            self.out.ready()
+            self._begin()
             await trio.sleep_forever()
         finally:
             with trio.CancelScope(shield=True):
@@ -217,11 +219,18 @@ class Holding:
     def _row(self, step: Step, stage: str, value: str, start: int | None = None) -> None:
         stop = self.out.now()
         start = stop if start is None else start
-        self.out.row(
-            CONDITION,
-            tick=(start + stop) // 2,
-            t_u=(stop - start) // 2,
-            name=step.name,
-            stage=stage,
-            value=value,
-        )
+        self._waiting.append(
+            {
+                "tick": (start + stop) // 2, "t_u": (stop - start) // 2,
+                "name": step.name, "stage": stage, "value": value,
+            }
+        )  # fmt: skip
+        if self.out.is_ready.is_set():
+            self._begin()
+
+    def _begin(self) -> None:
+        """Write the rows, which says that it is ready."""
+        self.out.ready()
+        for row in self._waiting:
+            self.out.row(CONDITION, **row)
+        self._waiting.clear()
