@@ -119,8 +119,8 @@ def _on(on: bool) -> str:
 
 
 def _one_line(said: str) -> str:
-    if not said or "\n" in said:
-        raise ValueError("not one line")
+    if not said or not said.isprintable():
+        raise ValueError("not one line of text")
     return said
 
 

@@ -20,7 +20,7 @@ from melt_stream.collectors._guard import Guard, guarding
 from melt_stream.collectors._undoing import PAUSE_S, Command, Undo, ask, carry_out, complaint, put_back
 from melt_stream.devices import Device
 from melt_stream.devices.channel import quoted
-from melt_stream.errors import DeviceError
+from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Outlet, Row
 from melt_stream.stream import Stream
 
@@ -192,12 +192,21 @@ class Holding:
         return [step.undo(self.before[step.name]) for step in self.changed]
 
     async def _look(self, stage: Literal["before", "after"]) -> dict[str, str]:
-        """Read all states, as rows and as a fact."""
+        """Read all states, as rows and as a fact; what is only looked at may be unreadable, unless all is."""
         facts: dict[str, Any] = {}
-        states = {
-            step.name: await self._read(step, stage, facts) if step.read else step.otherwise
-            for step in self.steps
-        }
+        states = {step.name: step.otherwise for step in self.steps}
+        unread: list[DeviceError] = []
+        for step in [step for step in self.steps if step.read]:
+            try:
+                states[step.name] = await self._read(step, stage, facts)
+            except Transient:
+                raise
+            except DeviceError as exc:
+                unread.append(exc)
+                if step.wanted is not None or len(unread) == len(self.steps):
+                    raise
+                log.warning("%s: %s", self.out.instance, exc)
+                facts[step.name] = {"unreadable": str(exc)}
         self.out.fact(stage, facts)
         return states
 
