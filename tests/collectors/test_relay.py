@@ -23,7 +23,7 @@ def bench(tmp_path):
 def relay(bench, channel="phone", **changed):
     known = {
         "channels": {name: bench.words(name) for name in ("phone", "tablet")}, "open": bench.words("open"),
-        "state": bench.words("state"), "settle_s": 0.0, "name": str(bench.folder), "patience_s": 2.0,
+        "state": bench.words("state"), "settle_s": 0.0, "name": str(bench.folder), "patience_s": 0.5,
     }  # fmt: skip
     return Relay(channel, **known | changed)
 
@@ -122,14 +122,14 @@ start_timeout_s = 1.0
 channel = "phone"
 name = "{made.name}"
 settle_s = 0.0
-patience_s = 1.0
+patience_s = 0.5
 open = {bench.words("open")}
 state = {bench.words("state")}
 channels = {{ phone = {quoted["phone"]}, tablet = {quoted["tablet"]} }}
 """.replace("'", '"')
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_it_is_put_back_where_the_recorder_is_ended_or_killed(bench, number):
     recorder = Recorder(bench.folder, section(bench))
     assert bench.position == "phone"

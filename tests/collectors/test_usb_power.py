@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-
 import pytest
 import trio
 
@@ -13,7 +11,7 @@ from melt_stream.devices import Place
 from melt_stream.devices.adb import Adb
 from melt_stream.errors import ConfigError
 from melt_stream.plugins import configure
-from tests.collectors.holding import Bench, Recorder, held, stages
+from tests.collectors.holding import Bench, held, stages
 
 UHUBCTL = """#!/bin/sh
 # As uhubctl 2.5 prints: a hub with two halves, USB 3 and USB 2.
@@ -114,14 +112,6 @@ async def test_a_supply_that_does_not_go_off_is_an_error_before_anything_is_meas
     ending, _ = await held(UsbPower(**commands(bench)), lambda: began.append(1))
     assert "usb_power: expected off, got on after" in str(ending.error)
     assert began == []
-
-
-def test_it_is_restored_where_the_recorder_is_killed(bench):
-    fields = "\n".join(f"{name} = {value}" for name, value in commands(bench).items()).replace("'", '"')
-    recorder = Recorder(bench.folder, f"[collectors.usb_power]\n{fields}")
-    assert bench.position == "off"
-    recorder.end(signal.SIGKILL)
-    assert bench.position == "on"
 
 
 @pytest.mark.parametrize(
