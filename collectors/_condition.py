@@ -176,10 +176,10 @@ class Holding:
         return [self._complaint(step, why) for step in self.changed]
 
     async def _differing(self) -> list[tuple[Step, str]]:
-        """Set once more what is not as it was; return what even then is not."""
+        """Set once more what is not as it was, which another's change may have undone; return what even then is not."""
         found, differing = await self._look("after"), []
         for step in [step for step in self.steps if found[step.name] != self.before[step.name]]:
-            if step in self.changed and not step.drifts:
+            if self.changed and not step.drifts and self.before[step.name]:
                 await carry_out(self.device, step.change(self.before[step.name]))
                 if (got := await self._read(step, "after")) != self.before[step.name]:
                     differing.append((step, got))
@@ -217,7 +217,8 @@ class Holding:
             state, detail = step.told(said), step.detail(said) if step.detail else None
         except ValueError as exc:
             raise DeviceError(
-                f"{self.device.name}: {quoted(step.read)}: expected {step.name}, got {said[:300]!r}: {exc}; nothing is set without it"
+                f"{self.device.name}: {quoted(step.read)}: expected {step.name}, got {said[:300]!r}: {exc}"
+                + ("; nothing is set without it" if stage == "before" else "")
             ) from exc
         if facts is not None:
             facts[step.name] = state if detail is None else detail

@@ -19,6 +19,8 @@ __all__ = ["CONDITION", "Nvpmodel"]
 
 STORED = ".melt_stream_jetson_clocks"
 """Where jetson_clocks stores what it pins: in the folder that commands begin in, which is the user's home over ssh."""
+RESTORE = 'file=$1; shift; [ ! -e "$file" ] || "$@"'
+"""Where nothing was stored, nothing was pinned."""
 EXAMPLE = """case $1 in
 nvpmodel) printf 'NV Power Mode: MAXN\\n0\\n' ;;
 *) echo 'GPU MinFreq=306000000 MaxFreq=1300500000 CurrentFreq=306000000' ;;
@@ -80,7 +82,11 @@ class Nvpmodel:
 
     def _pin(self, state: str) -> list[Command]:
         if state == FREE:
-            return [Command(self._words("jetson_clocks", "--restore", STORED))]
+            restore = self._words("jetson_clocks", "--restore", STORED)
+            return [
+                Command(("sh", "-c", RESTORE, "sh", STORED, *restore)),
+                Command(self._words("rm", "-f", STORED)),
+            ]
         store = Command(self._words("jetson_clocks", "--store", STORED), answer="y\n")
         return [store, Command(self._words("jetson_clocks"))]
 

@@ -62,6 +62,28 @@ async def test_they_are_set_and_put_back(pinned):
         assert before == await told(device) == (0, "pinned" if pinned else "free")
         assert stages(keep, "nvpmodel") == {"before": ["0"], "during": ["2"], "end": ["2"], "after": ["0"]}
         assert stages(keep, "jetson_clocks")["during"] == ["pinned"]
+        if not pinned:
+            assert (await run(device, ["ls", "-A"])).out == b""
+
+
+async def test_clocks_that_a_mode_resets_are_pinned_again():
+    async with board() as place:
+        device = reached(place)
+        await run(device, ["jetson_clocks"])
+        ending, keep = await held(there(device, mode=2))
+        assert ending.error is None
+        assert await told(device) == (0, "pinned")
+        assert stages(keep, "jetson_clocks") == {"before": ["pinned"], "after": ["free", "pinned"]}
+
+
+async def test_clocks_that_somebody_else_pinned_cannot_be_freed(monkeypatch):
+    monkeypatch.setattr("melt_stream.collectors._condition.SETTLE_S", 0.0)
+    async with board() as place:
+        device = reached(place)
+        await run(device, ["jetson_clocks"])
+        ending, _ = await held(there(device, jetson_clocks=False))
+        assert "jetson_clocks: expected free, got pinned" in str(ending.error)
+        assert await told(device) == (0, "pinned")
 
 
 async def test_a_mode_that_needs_a_reboot_is_refused_and_nothing_changes(monkeypatch):
