@@ -23,7 +23,7 @@ def bench(tmp_path):
 def relay(bench, channel="phone", **changed):
     known = {
         "channels": {name: bench.words(name) for name in ("phone", "tablet")}, "open": bench.words("open"),
-        "state": bench.words("state"), "settle_s": 0.0, "name": str(bench.folder), "patience_s": 0.5,
+        "state": bench.words("state"), "settle_s": 0.0, "name": str(bench.folder), "patience_s": 10.0,
     }  # fmt: skip
     return Relay(channel, **known | changed)
 
@@ -69,7 +69,7 @@ async def test_nothing_is_switched_where_the_state_cannot_be_read(bench):
 async def test_a_relay_that_does_not_break_makes_nothing(bench):
     bench.position = "tablet"
     bench.stuck.touch()
-    ending, _ = await held(relay(bench))
+    ending, _ = await held(relay(bench, patience_s=0.3))
     assert "expected output with" in str(ending.error)
     assert set(bench.switched()) == {"open"}
     assert bench.position == "tablet"
@@ -113,16 +113,15 @@ def test_a_wrong_recipe_is_refused(bench, changed, said):
         relay(bench, **changed)
 
 
-def section(bench):
+def section(bench, patience_s=10.0):
     made = relay(bench)
     quoted = {name: str(words).replace("'", '"') for name, words in made.channels.items()}
     return f"""
-start_timeout_s = 1.0
 [collectors.relay]
 channel = "phone"
 name = "{made.name}"
 settle_s = 0.0
-patience_s = 0.5
+patience_s = {patience_s}
 open = {bench.words("open")}
 state = {bench.words("state")}
 channels = {{ phone = {quoted["phone"]}, tablet = {quoted["tablet"]} }}
@@ -138,7 +137,7 @@ def test_it_is_put_back_where_the_recorder_is_ended_or_killed(bench, number):
 
 
 def test_a_guard_that_cannot_put_back_says_what_to_run(bench):
-    recorder = Recorder(bench.folder, section(bench))
+    recorder = Recorder(bench.folder, section(bench, patience_s=0.5))
     bench.script.unlink()
     said = recorder.end(signal.SIGKILL)
     assert "the recorder was killed; host: expected to put back" in said

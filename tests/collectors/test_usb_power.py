@@ -76,7 +76,7 @@ async def test_nothing_is_cut_where_it_cannot_be_seen_whether_there_is_power(ben
 
 def commands(bench, **changed):
     known = {"cut": bench.words("off"), "restore": bench.words("on"), "state": bench.words("state")}
-    return {**known, "settle_s": 0.0, "patience_s": 2.0, **changed}
+    return {**known, "settle_s": 0.0, "patience_s": 10.0, **changed}
 
 
 async def test_any_command_does_also_without_a_state(bench):
