@@ -21,6 +21,7 @@ COMMANDS = {
         "compare:compare",
         "Compare runs, or groups of them: differences with intervals; budgets for CI.",
     ),
+    "eval": ("evaluate:evaluate", "Tell how right a model is: perplexity, tasks of lm-evaluation-harness."),
     "report": ("report:report", "Write a run's report: one HTML file that needs no network."),
     "sql": ("sql:sql", "Ask SQL of one run or of the whole archive (read-only)."),
     "runs": ("runs:app", "List the runs of the archive; tag, note or remove one."),
