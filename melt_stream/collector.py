@@ -23,9 +23,11 @@ class Collector(Protocol):
     """Puts rows in an outlet until it is cancelled or has no more.
 
     A dataclass whose fields are its configuration. It may also have ``optional: bool`` (a failure does not end
-    the run), ``prepare()``, called in a thread before anything is measured (drivers imported, kernels compiled),
-    ``check() -> Health`` for ``melt-stream doctor``, and a static method ``example() -> dict`` that says in plain data
-    how to run it without hardware (see ``melt_stream.testing``).
+    the run), ``order: int`` (0 by default: one begins when those of a lower order are ready, and ends before they do;
+    what is not of order 0 holds a condition, and keeps no run going), ``prepare()``, called in a thread before
+    anything is measured (drivers imported, kernels compiled), ``check() -> Health`` for ``melt-stream doctor``, and
+    a static method ``example() -> dict`` that says in plain data how to run it without hardware (see
+    ``melt_stream.testing``).
     """
 
     async def collect(self, out: Outlet) -> None:

@@ -16,7 +16,7 @@ from melt_stream.failures import failures
 from melt_stream.marker import NAME as MARKER
 from melt_stream.outlet import RUN, Hub
 from melt_stream.stream import NAME
-from melt_stream.supervise import Supervised, prepare, wait_ready
+from melt_stream.supervise import Supervised, prepare, run_in_order, wait_ready
 
 
 @dataclass(frozen=True)
@@ -66,18 +66,15 @@ class Experiment:
         collectors = self.plan.collectors.items()
         everyone = [Supervised(name, one, self._outs[name], self._ender.end) for name, one in collectors]
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._measure, everyone, ended := trio.Event())
-            async with trio.open_nursery() as collecting:
-                for one in everyone:
-                    collecting.start_soon(one.run)
-            ended.set()
+            nursery.start_soon(self._measure, everyone)
+            await run_in_order(everyone)
 
     def close(self) -> None:
         """Say that no collector writes any more: gaps that are still open end now."""
         for out in self._outs.values():
             out.close()
 
-    async def _measure(self, everyone: Sequence[Supervised], ended: trio.Event) -> None:
+    async def _measure(self, everyone: Sequence[Supervised]) -> None:
         for name, workload in self.plan.workloads.items():
             with failures(partial(self._failed, name)):
                 await prepare(workload)
@@ -88,7 +85,8 @@ class Experiment:
         reason = "time limit"
         with trio.move_on_after(self.plan.seconds):
             if not self.plan.workloads:
-                await ended.wait()
+                for one in [one for one in everyone if not one.order] or everyone:
+                    await one.over.wait()
                 return self._ender.end("collectors ended")
             await self._work()
             reason = "workloads ended"

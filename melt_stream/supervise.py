@@ -30,12 +30,19 @@ class Supervised:
     """Called with a failure that cannot be retried; it ends the run."""
     last_error: BaseException | None = None
     prepared: trio.Event = field(default_factory=trio.Event)
+    over: trio.Event = field(default_factory=trio.Event)
+    """Set when it has no more."""
     _again: bool = False
 
     @property
     def optional(self) -> bool:
         """Whether the run does without it."""
         return bool(getattr(self.collector, "optional", False))
+
+    @property
+    def order(self) -> int:
+        """When it begins among the others, and when it ends (see ``Collector``)."""
+        return int(getattr(self.collector, "order", 0))
 
     @property
     def ready(self) -> trio.Event:
@@ -55,6 +62,7 @@ class Supervised:
                 await trio.sleep(pause)
                 pause = min(2 * pause, LONGEST_PAUSE_S)
         self.prepared.set()
+        self.over.set()
 
     async def _once(self) -> bool:
         """Collect; return whether to do it again."""
@@ -78,6 +86,30 @@ class Supervised:
             log.error("%s failed; the run goes on without it: %s", self.name, why)
         else:
             self.failed(f"collector {self.name!r} failed: {why}", why)
+
+
+async def run_in_order(everyone: Sequence[Supervised]) -> None:
+    """Run all to their ends: those of a higher order begin when those of the lower are ready, and end before them."""
+    lowest = min((one.order for one in everyone), default=0)
+    now = [one for one in everyone if one.order == lowest]
+    later = [one for one in everyone if one.order != lowest]
+    scope = trio.CancelScope(shield=bool(later))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(_run_all, now, scope)
+        try:
+            if later:
+                for one in now:
+                    await one.ready.wait()
+                await run_in_order(later)
+        finally:
+            scope.shield = False  # the run's end has waited here
+
+
+async def _run_all(everyone: Sequence[Supervised], scope: trio.CancelScope) -> None:
+    with scope:
+        async with trio.open_nursery() as nursery:
+            for one in everyone:
+                nursery.start_soon(one.run)
 
 
 async def wait_ready(everyone: Sequence[Supervised], seconds: float) -> str | None:

@@ -34,7 +34,7 @@ def _health(group: str, name: str) -> Health:
         plug_in = plugins.load(group, name)
         made = plug_in()
     except MeltError as exc:
-        return Health(False, str(exc))
+        return Health(False, str(exc), f"melt-stream collectors {name} tells what it takes")
     except ImportError as exc:
         return Health(False, f"its driver is not installed: {exc}", f"pip install 'melt-stream[{name}]'")
     except TypeError:

@@ -29,7 +29,7 @@ from melt_stream.devices._adb_server import (
     framed,
     refusal,
 )
-from melt_stream.devices.channel import Channel, Gone, run
+from melt_stream.devices.channel import Channel, Gone, quoted, run
 from melt_stream.errors import DeviceError, Transient
 
 __all__ = ["Absent", "Adb", "NoServer", "Offline", "Refused", "Unauthorized", "devices"]
@@ -160,6 +160,22 @@ class Adb:
         finally:
             with trio.CancelScope(shield=True), suppress(DeviceError):  # gone with the device, or the server
                 await trio.aclose_forcefully(await self.server.request(f"{prefix}:killforward:tcp:{ours}"))
+
+    @property
+    def over_usb(self) -> bool:
+        """Whether the link is a cable: its serial is neither HOST:PORT nor a name of Wi-Fi debugging."""
+        return ":" not in self.serial and "._tcp" not in self.serial
+
+    @property
+    def over_wifi(self) -> bool:
+        """Whether the link goes through the phone's own network: not over USB, and not by this machine's loopback."""
+        return not self.over_usb and not self.serial.startswith(("127.", "localhost:", "[::1]:"))
+
+    def by_hand(self, command: str) -> str:
+        where = ["-H", self.host] if self.host != "127.0.0.1" else []
+        where += ["-P", str(self.port)] if self.port else []
+        which = ["-s", self.serial] if self.serial else []
+        return quoted(["adb", *where, *which, "shell", command])
 
     async def reboot(self) -> None:
         """Start it anew; it is ``Gone`` or ``Offline`` for a while. Raises ``Gone`` where it cannot be asked."""

@@ -59,6 +59,9 @@ class Device(Protocol):
     def forward(self, port: int) -> AbstractAsyncContextManager[int]:
         """Make a TCP port that listens on its loopback one of ours, for the time of the body; return which."""
 
+    def by_hand(self, command: str) -> str:
+        """What a user types into a shell of ours to run a line of its shell."""
+
 
 @dataclass(frozen=True)
 class Done:

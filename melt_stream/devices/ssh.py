@@ -16,7 +16,7 @@ import trio
 
 from melt_stream.devices._ssh_errors import Client, HostKeyChanged, HostKeyUnknown, KeyRefused, meaning
 from melt_stream.devices._ssh_link import Link, Session
-from melt_stream.devices.channel import Channel, Gone, run
+from melt_stream.devices.channel import Channel, Gone, quoted, run
 from melt_stream.errors import ConfigError, DeviceError
 
 __all__ = ["HostKeyChanged", "HostKeyUnknown", "KeyRefused", "Ssh"]
@@ -95,6 +95,17 @@ class Ssh:
                 link.call(listener.close)
                 with trio.CancelScope(shield=True), suppress(Gone):
                     await link.run(listener.wait_closed)
+
+    def by_hand(self, command: str) -> str:
+        match = ADDRESS.fullmatch(self.address)
+        assert match is not None
+        words = ["ssh", *(word for file in (self.config or []) for word in ("-F", file))]
+        words += ["-p", match["port"]] if match["port"] else []
+        words += ["-i", self.identity] if self.identity else []
+        words += ["-o", f"UserKnownHostsFile={self.known_hosts}"] if self.known_hosts else []
+        words += ["-J", self.jump] if self.jump else []
+        user = f"{match['user']}@" if match["user"] else ""
+        return quoted([*words, user + match["host"].strip("[]"), command])
 
     async def _same(self, local: Path, remote: str) -> None:
         """Compare the SHA-256 of both, each computed where the file is. Raises ``DeviceError``."""

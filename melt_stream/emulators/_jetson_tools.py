@@ -1,4 +1,4 @@
-"""Look-alikes of NVIDIA's tools, as scripts for any shell: what they print is made of the tree, or never changes."""
+"""Look-alikes of NVIDIA's tools, as scripts for any shell: what they print is made of the tree, of the state they keep, or never changes."""
 
 from __future__ import annotations
 
@@ -36,23 +36,58 @@ _LINES = {
     "GR3D_FREQ 12%@[1300,1300] cpu@52.968C/52.968C gpu@48.5C/48.5C "
     "VDD_GPU_SOC ${p1}mW/${a1}mW/${p1}mW VDD_CPU_CV ${p2}mW/${a2}mW/${p2}mW VIN_SYS_5V0 ${p3}mW/${a3}mW/${p3}mW",
 }
-_NVPMODEL = """#!/bin/sh
-# nvpmodel -q
+_NVPMODEL = r"""#!/bin/sh
+# nvpmodel -q | -m ID; a mode that needs a reboot asks for one
+state=${0%/bin/*}/state/mode
+read -r id <"$state"
+name() { case $1 in 0) echo MAXN ;; 1) echo MODE_15W ;; 2) echo MODE_30W ;; 3) echo MODE_50W ;; *) return 1 ;; esac; }
 case $1 in
--q) printf 'NV Power Mode: MAXN\\n0\\n' ;;
-*) echo "expected -q, got '$1'" >&2; exit 255 ;;
+-q) echo 'NVPM WARN: fan mode is not set!' >&2; printf 'NV Power Mode: %s\n%s\n' "$(name "$id")" "$id" ;;
+-m)
+    name "$2" >/dev/null || { echo "NVPM ERROR: Invalid power model ID: $2" >&2; exit 255; }
+    if [ "$2" != "$id" ] && [ "$2" = 1 ]; then
+        echo "NVPM WARN: Golden image context is already created"
+        echo "NVPM WARN: Reboot required for changing to this power mode: $2"
+        echo "NVPM WARN: DO YOU WANT TO REBOOT NOW? enter YES/yes to confirm: "
+        read -r answer
+        case $answer in YES|yes) ;; *) echo "NVPM ERROR: optMask is 1, no request for power mode"; exit 0 ;; esac
+    fi
+    [ "$2" = "$id" ] || rm -f "${0%/bin/*}/state/pinned"
+    echo "$2" >"$state"
+    ;;
+*) echo "expected -q or -m ID, got '$1'" >&2; exit 255 ;;
 esac
 """
-_CLOCKS = """#!/bin/sh
-# jetson_clocks --show
-[ "$1" = --show ] || { echo "expected --show, got '$1'" >&2; exit 1; }
-for n in 0 1; do
-    echo "cpu$n: Online=1 Governor=schedutil MinFreq=729600 MaxFreq=2201600 CurrentFreq=1190400 IdleStates: WFI=1 c7=1"
-done
-echo 'GPU MinFreq=306000000 MaxFreq=1300500000 CurrentFreq=306000000'
-echo 'EMC MinFreq=204000000 MaxFreq=3199000000 CurrentFreq=3199000000 FreqOverride=0'
-echo 'FAN Dynamic Speed Control=nvfancontrol hwmon0_pwm1=0'
-echo 'NV Power Mode: MAXN'
+_CLOCKS = r"""#!/bin/sh
+# jetson_clocks | --show | --store [FILE] | --restore [FILE]
+pinned=${0%/bin/*}/state/pinned
+file=${2:-$HOME/l4t_dfs.conf}
+if [ -e "$pinned" ]; then p=1 cpu=2201600 gpu=1300500000; else p=0 cpu=729600 gpu=306000000; fi
+case $1 in
+"") : >"$pinned" ;;
+--store)
+    if [ -e "$file" ]; then
+        echo "File $file already exists. Can I overwrite it? Y/N:"
+        read -r answer
+        case $answer in y|Y) ;; *) echo "Error: cannot overwrite $file" >&2; exit 1 ;; esac
+    fi
+    echo "pinned:$p" >"$file"
+    ;;
+--restore)
+    [ -e "$file" ] || { echo "Error: file $file not found" >&2; exit 1; }
+    case $(cat "$file") in pinned:1) : >"$pinned" ;; *) rm -f "$pinned" ;; esac
+    ;;
+--show)
+    for n in 0 1; do
+        echo "cpu$n: Online=1 Governor=schedutil MinFreq=$cpu MaxFreq=2201600 CurrentFreq=2201600 IdleStates: WFI=$((1 - p)) c7=$((1 - p))"
+    done
+    echo "GPU MinFreq=$gpu MaxFreq=1300500000 CurrentFreq=$gpu"
+    echo "EMC MinFreq=204000000 MaxFreq=3199000000 CurrentFreq=3199000000 FreqOverride=$p"
+    echo 'FAN Dynamic Speed Control=nvfancontrol hwmon0_pwm1=0'
+    "${0%/*}/nvpmodel" -q 2>/dev/null | grep '^NV Power Mode'
+    ;;
+*) echo "expected --show, --store or --restore, got '$1'" >&2; exit 1 ;;
+esac
 """
 
 

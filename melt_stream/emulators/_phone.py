@@ -15,6 +15,7 @@ from pathlib import Path
 
 import trio
 
+from melt_stream.emulators._phone_tools import FIRST, STATE, TOOLS
 from melt_stream.errors import DeviceError
 
 BOOT_ID = "proc/sys/kernel/random/boot_id"
@@ -87,6 +88,7 @@ async def switched_on(clock: str | None) -> AsyncIterator[Phone]:
         for name in ("new", "sys", "data/local/tmp", "system/bin"):
             (phone.tree / name).mkdir(parents=True)
         phone.boot()
+        phone.write({f"{STATE}/{name}": f"{value}\n" for name, value in FIRST.items()})
         await trio.to_thread.run_sync(_install, phone.tree / "system/bin")
         async with _held(phone, clock):
             yield phone
@@ -96,9 +98,12 @@ def _install(folder: Path) -> None:
     """Put a phone's shell there, and its tools."""
     shell = shutil.which("mksh") or shutil.which("bash") or "/bin/sh"
     (folder / "sh").symlink_to(shell)
+    for name, script in TOOLS.items():
+        (folder / name).write_text(script)
+        (folder / name).chmod(0o755)
     if toybox := shutil.which("toybox"):
         listed = subprocess.run([toybox], check=True, capture_output=True, text=True).stdout
-        for name in {"toybox", *listed.split()} - {"sh"}:
+        for name in {"toybox", *listed.split()} - {"sh", *TOOLS}:
             (folder / name).symlink_to(toybox)
 
 

@@ -82,6 +82,10 @@ class Jetson(Emulated):
 
     def _install(self, root: Path) -> None:
         (root / "bin").mkdir()
+        (root / "state").mkdir()
+        (root / "state/mode").write_text("0\n")
+        for path in (root / "state", root / "state/mode"):
+            path.chmod(0o777)  # whoever is let in may set the mode
         for name, script in tools(self.generation, "" if self.machine.own else str(root)).items():
             (root / "bin" / name).write_text(script)
             (root / "bin" / name).chmod(0o755)

@@ -1,0 +1,74 @@
+"""Look-alikes of Android's tools, as scripts for any shell: they keep what is set, in files that outlive a reboot.
+
+What they print is what AOSP's do: SettingsService, ConnectivityService, NotificationShellCmd, PowerManagerService, BatteryService.
+"""
+
+from __future__ import annotations
+
+STATE = "data/system/state"
+"""Where it is kept: a file a setting, and ``wakefulness``, ``unplugged``."""
+FIRST = {
+    "system/screen_brightness": "102", "system/screen_brightness_mode": "1", "system/screen_off_timeout": "60000",
+    "secure/location_mode": "3", "global/airplane_mode_on": "0", "global/wifi_on": "1", "global/bluetooth_on": "1",
+    "global/zen_mode": "0", "global/stay_on_while_plugged_in": "0", "wakefulness": "Asleep",
+}  # fmt: skip
+"""What is set when it is first switched on."""
+_HEAD = f"""#!/bin/sh
+state=${{0%/system/bin/*}}/{STATE}
+"""
+_SETTINGS = r"""
+case $2 in system|secure|global) ;; *) echo "Invalid namespace: $2" >&2; exit 255 ;; esac
+file=$state/$2/$3
+case $1 in
+get) if [ -e "$file" ]; then cat "$file"; else echo null; fi ;;
+put) echo "$4" >"$file" ;;
+delete) if [ -e "$file" ]; then rm "$file"; echo "Deleted 1 rows"; else echo "Deleted 0 rows"; fi ;;
+*) echo "Invalid command: $1" >&2; exit 255 ;;
+esac
+"""
+_CMD = r"""
+case $1/$2/$3 in
+connectivity/airplane-mode/) read -r on <"$state/global/airplane_mode_on"; [ "$on" = 1 ] && echo enabled || echo disabled ;;
+connectivity/airplane-mode/enable) echo 1 >"$state/global/airplane_mode_on" ;;
+connectivity/airplane-mode/disable) echo 0 >"$state/global/airplane_mode_on" ;;
+notification/set_dnd/on|notification/set_dnd/none) echo 2 >"$state/global/zen_mode" ;;
+notification/set_dnd/priority) echo 1 >"$state/global/zen_mode" ;;
+notification/set_dnd/alarms) echo 3 >"$state/global/zen_mode" ;;
+notification/set_dnd/off|notification/set_dnd/all) echo 0 >"$state/global/zen_mode" ;;
+*) echo "cmd: Can't find service: $1" >&2; exit 20 ;;
+esac
+"""
+_SVC = r"""
+case $1/$2 in
+wifi/enable|bluetooth/enable) echo 1 >"$state/global/$1_on" ;;
+wifi/disable|bluetooth/disable) echo 0 >"$state/global/$1_on" ;;
+*) echo "Available commands: help, wifi, bluetooth" >&2; exit 255 ;;
+esac
+"""
+_INPUT = r"""
+case $1/$2 in
+keyevent/KEYCODE_WAKEUP|keyevent/224) echo Awake >"$state/wakefulness" ;;
+keyevent/KEYCODE_SLEEP|keyevent/223) echo Asleep >"$state/wakefulness" ;;
+*) echo "Error: Unknown command: $1" >&2; exit 255 ;;
+esac
+"""
+_DUMPSYS = r"""
+case $1/$2 in
+power/) read -r now <"$state/wakefulness"; printf 'POWER MANAGER (dumpsys power)\n\nPower Manager State:\n  mWakefulness=%s\n  mIsPowered=true\n' "$now" ;;
+battery/)
+    echo "Current Battery Service state:"
+    [ -e "$state/unplugged" ] && echo "  (UPDATES STOPPED -- use 'reset' to restart)"
+    printf '  AC powered: false\n  USB powered: true\n  level: 83\n  scale: 100\n  voltage: 3850\n  temperature: 310\n  technology: Li-ion\n'
+    ;;
+battery/unplug) : >"$state/unplugged" ;;
+battery/reset) rm -f "$state/unplugged" ;;
+*) echo "Can't find service: $1" >&2; exit 0 ;;
+esac
+"""
+TOOLS = {
+    name: _HEAD + body.lstrip("\n")
+    for name, body in {
+        "settings": _SETTINGS, "cmd": _CMD, "svc": _SVC, "input": _INPUT, "dumpsys": _DUMPSYS,
+    }.items()
+}  # fmt: skip
+"""By name."""
