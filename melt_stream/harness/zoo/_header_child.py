@@ -33,9 +33,25 @@ def main(path: str) -> None:
 
 
 def _told(path: str) -> dict[str, Any]:
+    import numpy as np
     from gguf import GGUFReader
 
-    reader = GGUFReader(path)
+    class Bounded(GGUFReader):
+        """The library reads nothing beyond a file's end and goes on with it: 2^40 times, if the file says so.
+
+        It looks at a plain view of the mapped file: SmolLM2 takes 0.8 s of a CPU so, and 1.9 s through a ``memmap``.
+        """
+
+        def __setattr__(self, name: str, value: Any) -> None:
+            super().__setattr__(name, np.asarray(value) if name == "data" else value)
+
+        def _get(self, offset: int, dtype: Any, count: int = 1, *more: Any, **named: Any) -> Any:
+            got = super()._get(offset, dtype, count, *more, **named)
+            if len(got) < count:
+                raise ValueError(f"the file's end instead of {count} values at byte {offset}")
+            return got
+
+    reader = Bounded(path)
     tensors = [
         [tensor.name, tensor.tensor_type.name, [int(n) for n in tensor.shape], int(tensor.n_bytes)]
         for tensor in reader.tensors

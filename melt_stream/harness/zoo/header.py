@@ -23,6 +23,7 @@ KV_TYPES = {"F32": (1, 4), "F16": (1, 2), "BF16": (1, 2), "Q8_0": (32, 34), "Q5_
             "Q4_0": (32, 18), "IQ4_NL": (32, 18)}  # fmt: skip
 """What llama.cpp keeps a KV cache in: elements and bytes of a block."""
 MOST_TENSORS, MOST_FIELDS = 1 << 16, 1 << 16
+_COMMAND = ("-m", "melt_stream.harness.zoo._header_child")
 _GUESSED = 1024
 _SECONDS = 180
 """The child is limited to 120 s of a CPU's time."""
@@ -89,7 +90,7 @@ def read(paths: Iterable[Path]) -> tuple[Header, list[Tensor]]:
 def _told(path: Path) -> dict[str, Any]:
     """What the child process says of a file."""
     _look(path)
-    command = [sys.executable, "-m", "melt_stream.harness.zoo._header_child", str(path)]
+    command = [sys.executable, *_COMMAND, str(path)]
     try:
         done = subprocess.run(
             command, capture_output=True, check=False, stdin=subprocess.DEVNULL, timeout=_SECONDS
