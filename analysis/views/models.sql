@@ -1,6 +1,6 @@
 -- One row for each instance of a run that ran a model of the zoo; of other models the facts of the run tell.
 CREATE VIEW models AS SELECT
-    run,              -- VARCHAR
+    run,              -- VARCHAR   the run's id
     instance,         -- VARCHAR   the workload or collector that ran it
     model,            -- VARCHAR   its name in the zoo
     variant,          -- VARCHAR   original, or what was made of it, such as Q4_0

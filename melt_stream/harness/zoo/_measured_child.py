@@ -1,4 +1,4 @@
-"""Runs one command and says what it took: ``python -m ..._measured_child REPORT COMMAND...``.
+"""Runs one command and says what it took: ``python -m ..._measured_child REPORT FOLDER COMMAND...``.
 
 A process of its own, so that the peak memory that the kernel tells is this command's alone. (What it counts begins at
 the few MB of this process.) ``running.py`` reads the report.
@@ -15,11 +15,11 @@ from pathlib import Path
 from melt_stream.clock import monotonic
 
 
-def main(report: str, command: list[str]) -> None:
-    """Run it, and write exit status, seconds and peak resident bytes as JSON."""
+def main(report: str, folder: str, command: list[str]) -> None:
+    """Run it in ``folder``, and write exit status, seconds and peak resident bytes as JSON."""
     began = monotonic()
     try:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL)
+        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, cwd=folder)
     except OSError as exc:
         Path(report).write_text(json.dumps({"error": f"{command[0]}: {exc.strerror}"}))
         return
@@ -32,4 +32,4 @@ def main(report: str, command: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2:])
+    main(sys.argv[1], sys.argv[2], sys.argv[3:])

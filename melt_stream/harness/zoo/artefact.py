@@ -103,7 +103,9 @@ class Artefact:
             files = tuple(File(**file) for file in said.pop("files"))
             return cls(**said, files=files, folder=folder)
         except (ValueError, TypeError, KeyError, AttributeError) as exc:
-            raise DataError(f"{path}: expected the manifest of an artefact, got {exc}") from exc
+            raise DataError(
+                f"{path}: expected the manifest of an artefact, got {exc}; remove its folder, and make it again"
+            ) from exc
 
 
 def hashed(name: str, path: Path) -> File:

@@ -10,7 +10,8 @@
     inputs = ["calibration.jsonl"]
 
 ``{input}`` is the model's folder, ``{model}`` the file or folder that a runtime loads, ``{output}`` an empty folder, and ``{0}``,
-``{1}``, ... are the ``inputs``, relative to the recipe. The command is run as a list of arguments, never by a shell.
+``{1}``, ... are the ``inputs``, relative to the recipe. The command is run in the recipe's folder, as a list of
+arguments, never by a shell.
 """
 
 from __future__ import annotations
@@ -94,13 +95,18 @@ def make(store: Store, model: str, path: Path) -> Artefact:
 
     def work(folder: Path) -> Made:
         store.require(asked.needs_bytes or 2 * source.bytes, f"{asked.variant} of {model}")
-        return _work(folder, asked, source, more, wanted)
+        return _work(folder, asked, source, more, wanted, path.resolve().parent)
 
     return once(store, model, asked.variant, wanted, work)
 
 
 def _work(
-    folder: Path, asked: External, source: Artefact, more: list[Path], wanted: Mapping[str, Any]
+    folder: Path,
+    asked: External,
+    source: Artefact,
+    more: list[Path],
+    wanted: Mapping[str, Any],
+    recipes: Path,
 ) -> Made:
     output = folder / "output"
     output.mkdir()
@@ -108,7 +114,7 @@ def _work(
         str(n): p.resolve() for n, p in enumerate(more)
     }
     command = [_PLACE.sub(lambda found: str(places[found[1]]), part) for part in asked.command]
-    took = running.run(command, folder, f"{asked.variant} of {source.name}")
+    took = running.run(command, folder, f"{asked.variant} of {source.name}", cwd=recipes)
     names = [
         one.relative_to(output).as_posix()
         for one in sorted(output.rglob("*"))
@@ -120,7 +126,7 @@ def _work(
         raise DataError(str(exc)) from exc
     header = described(files)[0] if asked.format == "gguf" else None
     how = recipe(
-        wanted, tool=asked.command[0], version=_version(asked.version), arguments=asked.command[1:], seconds=took.seconds,
+        wanted, tool=asked.command[0], version=_version(asked.version, recipes), arguments=asked.command[1:], seconds=took.seconds,
         peak_memory=took.peak_memory,
     )  # fmt: skip
     return Artefact(source.model, asked.variant, asked.format, how, source.licence, header), files
@@ -133,13 +139,19 @@ def _hash(path: Path) -> str:
         raise ConfigError(f"inputs: expected a readable file at {path}, got {exc.strerror}") from exc
 
 
-def _version(command: list[str]) -> str:
+def _version(command: list[str], folder: Path) -> str:
     """What a command says of its version; empty where none was given, and why not where it fails."""
     if not command:
         return ""
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=_VERSION_S, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_VERSION_S,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
         )
     except (OSError, subprocess.TimeoutExpired) as exc:
         return f"unknown: {exc}"

@@ -119,9 +119,10 @@ def _inside(model: Model, name: str) -> str:
 
 
 def _gate(model: Model, where: str) -> str:
+    url = model.licence.url or f"https://huggingface.co/{model.source.hub}"
     return (
         f"{where}: expected access, got none: its terms ({model.licence.name}) are to be accepted first; accept them at "
-        f"{model.licence.url}, then log in with `hf auth login` or set HF_TOKEN, and pull again"
+        f"{url}, then log in with `hf auth login` or set HF_TOKEN, and pull again"
     )
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from melt_stream.collectors._driver import driver
-from melt_stream.errors import ConfigError
+from melt_stream.errors import ConfigError, DataError
 from melt_stream.harness.zoo import running
 from melt_stream.harness.zoo.artefact import ORIGINAL, Artefact, hashed
 from melt_stream.harness.zoo.header import Tensor
@@ -68,11 +68,12 @@ def tool(asked: str = "") -> Tool:
 
     Raises ``ConfigError`` where it is not there.
     """
-    binary = "" if asked == "cyllama" else asked or os.environ.get(BINARY, "")
-    if binary and not (found := shutil.which(binary)):
-        raise ConfigError(f"expected a llama-quantize that can be run, got {binary!r}")
-    if binary or (not asked and (found := shutil.which("llama-quantize"))):
-        return Tool(str(Path(str(found)).resolve()))
+    if asked != "cyllama":
+        said = asked or os.environ.get(BINARY, "")
+        if found := shutil.which(said or "llama-quantize"):
+            return Tool(str(Path(found).resolve()))
+        if said:
+            raise ConfigError(f"expected a llama-quantize that can be run, got {said!r}")
     if importlib.util.find_spec("cyllama") is None:
         raise ConfigError(
             f"expected llama-quantize on PATH or at ${BINARY}, or the package cyllama, got none; try: pip install 'melt-stream[zoo]'"
@@ -111,7 +112,8 @@ def quantise(
 
     ``source`` is the variant it is made of, the pulled or converted one unless told; ``asked`` the tool, see ``tool``.
     A source that is quantised already loses more: that needs ``requantise``, and the recipe says it. Raises
-    ``ConfigError`` before anything is made, ``DeviceError`` with the exit status where the tool fails.
+    ``ConfigError`` before anything is made, ``DeviceError`` with the exit status where the tool fails, ``DataError`` where it
+    wrote something else.
     """
     to, origin = target(to), usable(source_of(store, model, source))
     wanted = {"operation": "quantise", "to": to, "inputs": inputs(origin)}
@@ -184,6 +186,10 @@ def _work(
     arguments = by.arguments(to, threads, requantise=bool(lossy))
     took = running.run(by.command(arguments, origin.path, made), folder, f"{by.name}: {origin.name} to {to}")
     told, tensors = described({made.name: made})
+    if told["quantisation"] != to:
+        raise DataError(
+            f"{by.name}: {origin.name}: expected a file in {to}, got one in {told['quantisation']}"
+        )
     said = _SAID.search(took.said)
     how = recipe(
         {**wanted, "tool": by.name}, version=by.version(took.said), arguments=arguments, seconds=took.seconds,

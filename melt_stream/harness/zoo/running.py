@@ -32,14 +32,21 @@ class Took:
     """The first and the last lines that it wrote on stdout and stderr."""
 
 
-def run(command: Sequence[str], folder: Path, what: str) -> Took:
-    """Run a command in ``folder`` to its end; not from within a Trio task (use ``trio.to_thread``).
+def run(command: Sequence[str], folder: Path, what: str, *, cwd: Path | None = None) -> Took:
+    """Run a command to its end, in ``cwd`` or else in ``folder``, which is ours to write to; not from within a Trio task (use ``trio.to_thread``).
 
     Raises ``ConfigError`` where it cannot be started, and ``DeviceError`` with its exit status, or the signal that killed
     it, and its last lines where it fails. If we end first, however that is, it is ended.
     """
     report = folder / ".report.json"
-    watched = [sys.executable, "-m", "melt_stream.harness.zoo._measured_child", str(report), *command]
+    watched = [
+        sys.executable,
+        "-m",
+        "melt_stream.harness.zoo._measured_child",
+        str(report),
+        str(cwd or folder),
+        *command,
+    ]
     said = trio.run(_run, watched, folder)
     told: dict[str, Any] = json.loads(report.read_bytes()) if report.exists() else {"status": -signal.SIGKILL}
     report.unlink(missing_ok=True)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from melt_stream.analysis.archive import connect
-from melt_stream.errors import ConfigError, DeviceError
+from melt_stream.errors import ConfigError, DataError, DeviceError
 from melt_stream.harness.zoo import quantise as quantising
 from melt_stream.harness.zoo import registry, running
 from melt_stream.harness.zoo.header import Tensor
@@ -209,6 +209,8 @@ def test_llama_quantize_is_given_the_arguments_that_it_takes(tiny, tmp_path, mon
     assert made.recipe["arguments"] == ["{input}", "{output}", "F16", "3"]
     assert made.recipe["version"].startswith("build 4242 (abc123), sha256 ")
     assert quantise(tiny, "tiny", "F16", asked=str(binary)) == made
+    with pytest.raises(DataError, match="expected a file in Q8_0, got one in F16"):
+        quantise(tiny, "tiny", "Q8_0", asked=str(binary))
     with pytest.raises(ConfigError, match=r"expected to make it with tool = 'cyllama'.*zoo rm tiny/F16"):
         quantise(tiny, "tiny", "F16", asked="cyllama")
     assert quantising.Tool("x").arguments("Q4_0", 2, requantise=True)[0] == "--allow-requantize"
