@@ -112,6 +112,7 @@ def test_a_study_asks_for_what_it_needs_and_is_told_what_is_lost(zoo):
     assert said == []
 
 
+@pytest.mark.model
 def test_what_is_quantised_already_needs_to_be_asked_for(zoo):
     with pytest.raises(ConfigError, match=r"got Q4_1 \(Q4_1, Q8_0\); .* ask for it with --requantize"):
         quantise(zoo, MODEL, "Q6_K")
@@ -261,6 +262,7 @@ def test_peak_memory_is_the_commands_own(tmp_path):
         running.run(["/no/such"], tmp_path, "none")
 
 
+@pytest.mark.model
 @pytest.mark.root
 def test_a_disk_without_room_is_told_before_anything_is_made(tmp_path):
     disk = tmp_path / "disk"
