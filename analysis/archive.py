@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import tempfile
@@ -33,10 +34,10 @@ from melt_stream.run import Run, find
 __all__ = ["VIEWS", "connect", "find", "views"]
 
 log = logging.getLogger(__name__)
-VIEWS = ("runs", "streams", "rails", "power", "events", *SCHEMAS, *COMPOSED)
+VIEWS = ("runs", "models", "streams", "rails", "power", "events", *SCHEMAS, *COMPOSED)
 """Views that always exist; every other stream name has one too."""
-_NO_FILES = ("runs",)
-_FROM_MANIFESTS = frozenset({*SCHEMAS, "runs", "rails"})
+_NO_FILES = ("runs", "models")
+_FROM_MANIFESTS = frozenset({*SCHEMAS, "runs", "models", "rails"})
 _OF_RUNS = ("name", "stop_ns", "exit", "host", "imported", "cell", "tags", "note")
 _TEXTS = (
     "run",
@@ -102,6 +103,7 @@ def _parts(named: Named | None) -> frozenset[str] | None:
     tables, functions = named.tables, named.functions
     parts = {f"tables.{table}" for table in tables & SCHEMAS.keys()}
     for part, needed in (
+        ("models", "models" in tables),
         ("streams", tables - _FROM_MANIFESTS or "energy_between" in functions),
         ("rails", tables & {"rails", "power"} or "energy_between" in functions),
         ("tables.factors", "joules_u_of" in functions),
@@ -204,11 +206,13 @@ def _make_tables(
 ) -> None:
     if "runs" in wanted:
         _keep(connection, "_runs", _runs(entries))
+    if "models" in wanted:
+        _keep(connection, "_models", _models(entries))
     if "streams" in wanted:
         _keep(connection, "_streams", _streams(streams))
     if wanted & {"rails", "power"}:
         _keep(connection, "_rails", _rails(entries))
-    if wanted - {*SCHEMAS, "runs", "streams", "rails"}:
+    if wanted - {*SCHEMAS, "runs", "models", "streams", "rails"}:
         _keep(connection, "_files", relations.file_rows(streams))
 
 
@@ -241,6 +245,24 @@ def _runs(entries: list[Entry]) -> pa.Table:
         }
         for entry in entries
     ]
+    return pa.Table.from_pylist(rows, schema)
+
+
+def _models(entries: list[Entry]) -> pa.Table:
+    text, whole, real = pa.utf8(), pa.int64(), pa.float64()
+    schema = pa.schema(
+        [("run", text), ("instance", text), ("model", text), ("variant", text), ("quantisation", text), ("bits_per_weight", real),
+         ("parameters", whole), ("weight_bytes", whole), ("bytes", whole), ("architecture", text), ("format", text),
+         ("sha256", text), ("tool", text), ("tool_version", text), ("loss", text), ("recipe", text)]
+    )  # fmt: skip
+    rows = []
+    for entry in entries:
+        for instance, said in entry["models"].items():
+            made = said.get("recipe", {})
+            about = {"tool": made.get("tool"), "tool_version": made.get("version"), "loss": made.get("loss")}
+            rows.append(
+                {**said, **about, "run": entry["id"], "instance": instance, "recipe": json.dumps(made)}
+            )
     return pa.Table.from_pylist(rows, schema)
 
 

@@ -61,3 +61,14 @@ def acquire(path: Path) -> int:
     raise Locked(
         f"run {path.name}: expected it to be free, got its lock held: it is being recorded or packed"
     )
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold ``flock`` on the file ``path``, made where it is not there; waits for whoever has it."""
+    number = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(number, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(number)

@@ -66,6 +66,8 @@ class Manifest:
     devices: Fields = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     recipe: Fields = field(default_factory=dict)
+    models: dict[str, Fields] = field(default_factory=dict)
+    """By instance: the artefact of the zoo that it ran, with its quantisation, sha256 and recipe."""
     rails: list[Fields] = field(default_factory=list)
     facts: list[Fields] = field(default_factory=list)
     counts: dict[str, int] = field(default_factory=dict)

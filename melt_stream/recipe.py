@@ -16,7 +16,7 @@ from melt_stream.plugins import configure, load
 from melt_stream.stream import NAME
 
 VIEWS = frozenset(
-    {"clocks", "events", "factors", "gaps", "markers", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
+    {"clocks", "events", "factors", "gaps", "markers", "models", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
     | {"streams", "tokens"}
 )  # fmt: skip
 """Names of SQL views and of the engine's own streams: no collector instance may take one."""
@@ -60,6 +60,8 @@ class Plan:
     workloads: dict[str, Any]
     devices: dict[str, str]
     marker: Any = None
+    models: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """By instance: what is known of the model that it runs, for the run's manifest."""
 
 
 def read(path: Path) -> Recipe:

@@ -62,6 +62,7 @@ def test_what_a_document_shows_runs(path: Path, tmp_path: Path, monkeypatch: pyt
         (tmp_path / "examples").symlink_to(ROOT / "examples")
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MELT_ARCHIVE", raising=False)
+    monkeypatch.setenv("MELT_STREAM_ZOO", str(tmp_path / "zoo"))
     document = runnable(path)
     document.namespace["__name__"] = "__main__"
     for example in document.examples():

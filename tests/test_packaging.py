@@ -144,11 +144,11 @@ def lint_imports(tree: Path, contract: str) -> str:
 VIOLATIONS = [
     (
         "layers",
-        "harness/zoo",
+        "harness/trial",
         "melt_stream.cli.run",
         "melt_stream.harness is not allowed to import melt_stream.cli",
     ),
-    ("layers", "testing/fake", "melt_stream.harness.zoo", "melt_stream.testing is not allowed"),
+    ("layers", "testing/fake", "melt_stream.harness.trial", "melt_stream.testing is not allowed"),
     ("layers", "emulators/meter", "melt_stream.testing.fake", "melt_stream.emulators is not allowed"),
     ("layers", "testing/fake", "melt_stream.emulators.meter", "melt_stream.testing is not allowed"),
     ("layers", "collectors/new", "melt_stream.testing.fake", "melt_stream.collectors is not allowed"),

@@ -32,6 +32,7 @@ COMMANDS = {
         "Be an instrument on a pty or socket, playing a load, with faults to order.",
     ),
     "pack": ("pack:pack", "Turn a recorded run into Parquet and derive its energy (again)."),
+    "zoo": ("zoo:app", "The models: list, pull, verify, info, rm; convert and quantize them."),
     "doctor": (
         "doctor:doctor",
         "Tell for each collector whether it works here, or why not and what would help.",

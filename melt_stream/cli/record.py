@@ -12,6 +12,7 @@ from melt_stream.cli._common import NO_OPTIONS, Options, print_json, say
 from melt_stream.cli._recording import record_and_tell, tell_of_markers, where
 from melt_stream.cli._specs import entries
 from melt_stream.errors import ConfigError, MeltError
+from melt_stream.harness.zoo.references import planned
 
 OWN_FAILURE = 125
 """Exit status of a failure of ours around a command, as ``env``, ``timeout`` and ``nohup`` have it."""
@@ -82,4 +83,4 @@ def _plan(
         data["workloads"] = {
             "command": {"arguments": list(command), "stdout": "stderr" if options.json else "inherit"}
         }
-    return recipes.plan(recipes.parse(data, "record"), "record")
+    return planned(recipes.parse(data, "record"), "record")

@@ -13,6 +13,7 @@ from melt_stream.analysis.report import build
 from melt_stream.cli._common import NO_OPTIONS, Options, print_json, say
 from melt_stream.cli._energy_table import show_energy
 from melt_stream.cli._recording import record_and_tell, status, tell_of_markers, where
+from melt_stream.harness.zoo.references import planned
 
 
 def run(
@@ -25,7 +26,7 @@ def run(
 
     With --json: {"run": id, "path": ..., "report": ...}.
     """
-    plan = recipes.plan(recipes.read(recipe), str(recipe))
+    plan = planned(recipes.read(recipe), str(recipe))
     outcome = record_and_tell(plan, options)
     packed = pack(outcome.path)
     report = build(packed, packed.path / "report.html")

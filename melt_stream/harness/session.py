@@ -38,6 +38,7 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
     recipe = plan.recipe
     with create(archive, recipe=asdict(recipe), name=recipe.name, tags=recipe.tags) as folder:
         folder.manifest.note = recipe.note
+        folder.manifest.models = plan.models
         recording = partial(
             record,
             plan.collectors,
