@@ -85,9 +85,9 @@ def outcome_of(entry: Entry) -> Outcome:
     said = entry["exit"]
     if state_of(entry) == "recording":
         return "recording"
-    if said.get("error") or said.get("status"):
-        return "failed"
-    return "interrupted" if said.get("signal") or said.get("reason") in {None, "interrupted"} else "done"
+    if said.get("signal") or said.get("reason") in {None, "interrupted"}:
+        return "interrupted"
+    return "failed" if said.get("error") or said.get("status") else "done"
 
 
 def catalogue(archive: Path, parts: Collection[str] | None = None) -> list[Entry]:
