@@ -63,9 +63,10 @@ class Telling:
 
 
 def title(slot: Slot, where: Where) -> str:
-    """``[3/12] threads=2, repetition 1``."""
+    """``[3/12] cell 2 of 4, threads=2, repetition 1``."""
     kind = "warm-up" if slot.warmup else "repetition"
-    return f"[{where.number}/{where.of}] {slot.cell.label}, {kind} {slot.repetition}"
+    cell = f"cell {where.cell} of {where.cells}, {slot.cell.label}"
+    return f"[{where.number}/{where.of}] {cell}, {kind} {slot.repetition}"
 
 
 def figures(entry: Entry) -> list[str]:
@@ -73,7 +74,9 @@ def figures(entry: Entry) -> list[str]:
     outcome, seconds = outcome_of(entry), seconds_of(entry)
     said = [outcome if seconds is None else f"{outcome} after {duration(seconds)}"]
     if outcome == "failed":
-        said.append(f"{entry['study'].get('failure', 'other')}: {entry['exit'].get('reason')}")
+        status = entry["exit"].get("status")
+        why = entry["exit"].get("error") or f"the command's exit status was {status}"
+        said.append(f"{entry['study'].get('failure', 'other')}: {why}")
     if entry["state"] == "packed":
         said += _rates(Run(Path(entry["path"])))
     if (celsius := entry["study"].get("cooldown", {}).get("celsius")) is not None:

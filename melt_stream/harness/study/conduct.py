@@ -34,8 +34,11 @@ class Where:
     """Where in the study a run stands."""
 
     number: int
-    """Of the runs that this study wants, from 1."""
+    """Of the runs that are wanted, from 1."""
     of: int
+    cell: int
+    """Of the cells, from 1."""
+    cells: int
     left_s: float | None
     """Expected from this run's start to the study's end; None where nobody knows."""
 
@@ -75,14 +78,21 @@ def conduct(
     A run that fails is recorded as failed, and the study goes on. Interrupted at any moment, the same call goes on where
     it stopped. Raises ``Locked`` where another process makes this study in this archive.
     """
-    wanted = slots(study.cells if cells is None else cells, study.table.order, study.table.seed)
+    cells = study.cells if cells is None else cells
+    wanted = slots(cells, study.table.order, study.table.seed)
     with held(study.name, archive):
         book = ledger(archive, [cell.id for cell in study.cells])
         if retry_failed:
             book.forgive(slot for slot in wanted if book.state(slot) == "failed")
         first = True
         while left := [slot for slot in wanted if book.state(slot) == "to do"]:
-            where = Where(wanted.index(left[0]) + 1, len(wanted), time_left(left, book))
+            where = Where(
+                wanted.index(left[0]) + 1,
+                len(wanted),
+                cells.index(left[0].cell) + 1,
+                len(cells),
+                time_left(left, book),
+            )
             if _make(study, left[0], where, archive, observer, book, first=first):
                 return Conducted(wanted, book, interrupted=True)
             first = False

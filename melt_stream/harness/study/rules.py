@@ -40,7 +40,7 @@ class Cooldown:
 
     def __post_init__(self) -> None:
         if bool(self.collector) != (self.until_c is not None):
-            raise ConfigError(
+            raise ValueError(
                 f"expected collector and until_c together, got collector={self.collector!r} and until_c={self.until_c}"
             )
 
