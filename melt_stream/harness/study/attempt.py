@@ -88,8 +88,7 @@ async def carry_out(when: str, commands: Mapping[str, Command], devices: Devices
         if done.status:
             said = done.complaints or done.out.decode(errors="replace").strip()
             raise DeviceError(
-                f"{when} {name}: expected exit status 0 of {command.run} on {command.device}, got exit status "
-                f"{done.status}: {said[-500:]}"
+                f"{when} {name}: expected 0 from {command.run} on {command.device}, got {done.status}: {said[-500:]}"
             )
 
 
