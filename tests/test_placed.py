@@ -33,7 +33,7 @@ def test_sensors_of_files_go_to_their_device_and_meters_stay():
             "battery": {"device": "phone"}, "own": {"kind": "battery"}, "labelled": {"kind": "battery", "device": "tablet"},
             "meter": {"kind": "lines", "device": "phone", "port": "/dev/null", "columns": {"volts": "V"}},
         },
-    ))  # fmt: skip
+    )).collectors  # fmt: skip
     assert {name: type(one) for name, one in made.items()} == {
         "battery": Sampled, "own": Battery, "labelled": Battery, "meter": Lines,
     }  # fmt: skip
@@ -45,7 +45,7 @@ def test_sensors_of_one_device_count_its_boots_together():
     made = placed(plan(
         device={"phone": {"local": "/bin/sh"}},
         collectors={"battery": {"device": "phone"}, "cpu": {"device": "phone"}},
-    ))  # fmt: skip
+    )).collectors  # fmt: skip
     assert made["battery"].boots is made["cpu"].boots
 
 

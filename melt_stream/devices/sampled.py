@@ -4,44 +4,25 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
 import trio
 
-from melt_stream.clock import Clock, Reading
-from melt_stream.devices.channel import Channel, Device, Gone, quoted, run
-from melt_stream.devices.loop import Ended, Parser, Shown, probe, program
+from melt_stream.clock import Clock
+from melt_stream.devices.channel import Channel, Device, quoted, run
+from melt_stream.devices.exchange import Exchange
+from melt_stream.devices.loop import Parser, program
 from melt_stream.devices.loop import Sample as Seen
+from melt_stream.devices.place import Boots, Place
+from melt_stream.devices.talk import Talk, ended
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.hand import Hand, Sample
 from melt_stream.outlet import Outlet
 from melt_stream.reading import Unreadable
 from melt_stream.sensor import Constant, Files, FileSensor
 
-BOOT_ID = "/proc/sys/kernel/random/boot_id"
-BURST = 8
-"""Readings of the device's clock at the start and at the end; one a second between."""
-SILENCE_S = 5.0
-"""The link is taken for dead after so long, or three periods, without a word."""
-FAREWELL_S = 2.0
-ANSWER_S = 0.5
-"""After which a request is made again: a shell loses one whose bytes its ``read`` gave up on in the middle (mksh: 1 %)."""
 GLOB = re.compile(r"[\w./*?\[\]:@+,-]+")
-
-
-@dataclass
-class Boots:
-    """The boots of a device: its clocks' epochs. One for all that is read there."""
-
-    ids: list[str] = field(default_factory=list)
-
-    def epoch(self, boot_id: str) -> int:
-        """Return which boot this is, counted from 0."""
-        if boot_id not in self.ids:
-            self.ids.append(boot_id)
-        return self.ids.index(boot_id)
 
 
 @dataclass
@@ -61,13 +42,17 @@ class Sampled:
         return self.sensor.optional
 
     @property
+    def place(self) -> Place:
+        """Where it reads."""
+        return Place(self.device, self.boots)
+
+    @property
     def clock(self) -> Clock:
-        """The device's wall clock: something may set or slew it, which its map shows."""
-        return Clock(f"{self.device.name}.realtime", tick_ns=1000.0, rho_ppm=500.0)
+        """The device's wall clock."""
+        return self.place.clock
 
     async def collect(self, out: Outlet) -> None:
-        shell = await self._shell()
-        epoch = self.boots.epoch((await run(self.device, ["cat", BOOT_ID])).out.decode().strip())
+        shell, epoch = await self.place.shell(), await self.place.epoch()
         paths = await self._paths()
         fixed = {key: path for key, path in paths.items() if isinstance(path, Constant)}
         constants = await self._once(shell, fixed) if fixed else {}
@@ -82,14 +67,6 @@ class Sampled:
         finally:
             hand.close()
             out.fact("loop", {"shell": shell, "samples": reading.samples, "cpu_s": reading.cpu_s})
-
-    async def _shell(self) -> str:
-        done = await run(self.device, ["sh", "-c", probe()])
-        if not (shell := done.out.decode().strip()):
-            raise DeviceError(
-                f"{self.device.name}: expected a shell with EPOCHREALTIME (mksh, or bash 5), got none; install bash"
-            )
-        return shell
 
     async def _paths(self) -> Mapping[str, str]:
         def find(pattern: str) -> list[str]:
@@ -123,17 +100,11 @@ class Sampled:
                 for said in parser.feed(data):
                     if isinstance(said, Seen):
                         return said
-            raise self.ended(await channel.status(), channel)
+            raise ended(self.device.name, await channel.status(), channel)
 
     def full(self, path: str) -> str:
         """Return a path as the device has it."""
         return f"{self.sensor.root.rstrip('/')}/{path}"
-
-    def ended(self, status: int, channel: Channel) -> Gone:
-        """Say that the loop ended though nobody asked it to."""
-        return Gone(
-            f"{self.device.name}: expected samples, got the end of the loop (exit status {status}): {channel.complaints()[-200:]}"
-        )
 
 
 @dataclass
@@ -148,9 +119,6 @@ class _Reading:
     samples: int = 0
     cpu_s: float | None = None
     _slot: int = -1
-    _asked: dict[int, int] = field(default_factory=dict)
-    _answered: tuple[int, trio.Event] | None = None
-    _number: int = 0
 
     @property
     def files(self) -> list[str]:
@@ -163,34 +131,14 @@ class _Reading:
         return self.hand.jitter
 
     async def run(self, channel: Channel) -> None:
-        """Take samples until cancelled; then read the clock once more, and end the loop in order."""
-        parser = Parser(len(self.paths))
+        """Take samples until cancelled; then end the loop in order."""
+        place, hz = self.sampled.place, self.sampled.sensor.hz
+        exchange = Exchange(channel, place.clock, self.hand.epoch, self.out)
+        talk = Talk(place.device.name, channel, Parser(len(self.paths)), exchange, self._take, hz)
         try:
-            async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._receive, channel, parser)
-                await self._ask_often(channel)
+            await talk.run()
         finally:
-            with trio.move_on_after(FAREWELL_S, shield=True), suppress(Gone):
-                await self._farewell(channel, parser)
-
-    async def _receive(self, channel: Channel, parser: Parser) -> None:
-        patience = max(SILENCE_S, 3 / self.sampled.sensor.hz)
-        while True:
-            with trio.move_on_after(patience) as waiting:
-                data = await channel.receive()
-            if waiting.cancelled_caught:
-                raise Gone(f"{self.sampled.device.name}: expected samples, got none for {patience:g} s")
-            if not data:
-                raise self.sampled.ended(await channel.status(), channel)
-            self._heard(data, parser)
-
-    def _heard(self, data: bytes, parser: Parser) -> None:
-        arrival = self.out.now()
-        for said in parser.feed(data):
-            if isinstance(said, Shown):
-                self._shown(said, arrival)
-            elif isinstance(said, Seen):
-                self._take(said)
+            self.cpu_s = talk.cpu_s
 
     def _take(self, seen: Seen) -> None:
         self.samples += 1
@@ -205,48 +153,3 @@ class _Reading:
         if found and all(isinstance(text, Unreadable) for text in found.values()):
             return Transient(f"{self.sampled.device.name}: none of its files can be read any more")
         return Files({**self.constants, **found})
-
-    def _shown(self, shown: Shown, arrival: int) -> None:
-        if (asked := self._asked.pop(shown.number, None)) is None:
-            raise DeviceError(f"expected the answer to a clock request of ours, got one to {shown.number}")
-        self.out.clock_reading(
-            Reading(self.hand.clock, shown.at, not_before=asked, not_after=arrival, epoch=self.hand.epoch)
-        )
-        if self._answered is not None and self._answered[0] == shown.number:
-            self._answered[1].set()
-
-    async def _ask_often(self, channel: Channel) -> None:
-        for _ in range(BURST):
-            await self._answer_to(await self._ask(channel))
-        while True:
-            await trio.sleep(1.0)
-            await self._answer_to(await self._ask(channel))
-
-    async def _answer_to(self, number: int) -> None:
-        if number in self._asked:  # else it came while the request was sent
-            self._answered = number, trio.Event()
-            with trio.move_on_after(ANSWER_S):
-                await self._answered[1].wait()
-
-    async def _ask(self, channel: Channel) -> int:
-        """Ask for the device's time; return the request's number."""
-        self._number += 1
-        self._asked[self._number] = self.out.now()
-        await channel.send(f"clock {self._number}\n".encode())
-        return self._number
-
-    async def _farewell(self, channel: Channel, parser: Parser) -> None:
-        for _ in range(BURST):
-            number = await self._ask(channel)
-            with trio.move_on_after(ANSWER_S):
-                while number in self._asked and (data := await channel.receive()):
-                    self._heard(data, parser)
-        ended = False
-        while not ended:
-            await channel.send(b"stop\n")
-            with trio.move_on_after(ANSWER_S):
-                while data := await channel.receive():
-                    self._heard(data, parser)
-                ended = True
-        if isinstance(cost := parser.finish(), Ended):
-            self.cpu_s = cost.cpu_s

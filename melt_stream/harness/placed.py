@@ -1,12 +1,13 @@
-"""Collectors where they belong: a sensor of files is read on its device, where the recipe says how that one is reached."""
+"""Collectors and workloads where they belong: on their device, where the recipe says how that one is reached."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import import_module
 from typing import Any
 
-from melt_stream.devices import Boots, Device, Sampled
+from melt_stream.devices import Device, Place, Placeable, Sampled
 from melt_stream.errors import ConfigError
 from melt_stream.plugins import configure
 from melt_stream.recipe import Plan
@@ -20,13 +21,17 @@ KINDS = {
 """By the key that says how a device is reached: module, class, and the class's field that the key's value is for."""
 
 
-def placed(plan: Plan) -> dict[str, Any]:
-    """Return the plan's collectors; those that read files of a reachable device read them there.
+def placed(plan: Plan) -> Plan:
+    """Return the plan with what runs on a reachable device made to run there: sensors of files, and what is ``Placeable``.
 
     Raises ``ConfigError`` where a device's entry is wrong.
     """
-    made = {name: (device(name, entry), Boots()) for name, entry in plan.recipe.device.items()}
-    return {name: _there(one, made.get(plan.devices[name])) for name, one in plan.collectors.items()}
+    places = {name: Place(device(name, entry)) for name, entry in plan.recipe.device.items()}
+
+    def there(made: Mapping[str, Any]) -> dict[str, Any]:
+        return {name: _at(one, places.get(plan.devices[name])) for name, one in made.items()}
+
+    return replace(plan, collectors=there(plan.collectors), workloads=there(plan.workloads))
 
 
 def device(name: str, entry: Mapping[str, Any]) -> Device:
@@ -45,7 +50,11 @@ def device(name: str, entry: Mapping[str, Any]) -> Device:
     return made
 
 
-def _there(collector: Any, reached: tuple[Device, Boots] | None) -> Any:
-    if reached is None or not isinstance(collector, FileSensor):
-        return collector  # a meter on our desk, say, of a phone that adb reaches
-    return Sampled(collector, *reached)
+def _at(collector: Any, place: Place | None) -> Any:
+    if place is None:
+        return collector
+    if isinstance(collector, FileSensor):
+        return Sampled(collector, place.device, place.boots)
+    if isinstance(collector, Placeable):
+        return collector.on(place)
+    return collector  # a meter on our desk, say, of a phone that adb reaches

@@ -34,9 +34,9 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
     Raises ``ConfigError`` before anything starts where the archive cannot be written. A failure while recording is
     not raised but stands in the outcome's ending: what was recorded is kept.
     """
-    collectors = placed(plan)
+    plan = placed(plan)
     with folder_of(plan, archive) as folder:
-        ending = trio.run(recorded, plan, collectors, folder, sinks)
+        ending = trio.run(recorded, plan, folder, sinks)
         finish(folder, ending)
     return Outcome(folder.path, ending)
 
@@ -53,15 +53,14 @@ def folder_of(plan: Plan, archive: Path, *, cell: str = "", study: dict[str, Any
 
 async def recorded(
     plan: Plan,
-    collectors: Mapping[str, Any],
     folder: RunFolder,
     sinks: Sequence[Sink] = (),
     deadline: float = float("inf"),
 ) -> Ending:
-    """Record a plan, with its collectors where they belong, into a folder; return how it ended."""
+    """Record a plan, placed, into a folder; return how it ended."""
     recipe = plan.recipe
     return await record(
-        collectors,
+        plan.collectors,
         [Journal(folder), *sinks],
         plan.workloads,
         devices=plan.devices,

@@ -71,7 +71,7 @@ class Attempt:
         before = await look(devices)
         ending = await heeding(partial(carry_out, "before", rules.commands("before", where), devices))
         if ending is None:
-            ending = await recorded(plan, placed(plan), folder, sinks, rules.timeout_s or float("inf"))
+            ending = await recorded(placed(plan), folder, sinks, rules.timeout_s or float("inf"))
         after = await heeding(partial(carry_out, "after", rules.commands("after", where), devices))
         if after is not None and ending.error is None and ending.signal is None:
             ending = after

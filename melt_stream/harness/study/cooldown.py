@@ -43,7 +43,7 @@ async def cool_down(wait: Cooldown, plan: Plan, sinks: tuple[Sink, ...] = ()) ->
     thermometer, began = Thermometer(), monotonic()
     collectors: Mapping[str, Any] = {}
     if wait.collector:
-        collectors = {wait.collector: placed(plan)[wait.collector]}
+        collectors = {wait.collector: placed(plan).collectors[wait.collector]}
     ending = await record(
         collectors,
         [thermometer, *sinks],

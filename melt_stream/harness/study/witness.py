@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import trio
 
 from melt_stream.devices import Device, run
-from melt_stream.devices.sampled import BOOT_ID
+from melt_stream.devices.place import BOOT_ID
 from melt_stream.ending import Ending
 from melt_stream.errors import DeviceError
 from melt_stream.harness.study.failure import Evidence
