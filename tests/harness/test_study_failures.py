@@ -120,6 +120,31 @@ def test_what_fails_for_good_is_not_tried_again_and_the_cells_other_runs_are_ski
     assert [run[1] for run in told if run[0] == "how=works"] == [1, 2, 3]
 
 
+def test_what_cannot_be_planned_any_more_is_a_failed_run(tmp_path, monkeypatch):
+    """A plug-in of the user's that needs a file, which goes after the study has been checked."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "needy_workload.py").write_text("""
+from dataclasses import dataclass
+from pathlib import Path
+@dataclass
+class Needy:
+    file: str
+    def __post_init__(self):
+        if not Path(self.file).exists():
+            raise ValueError(f"expected {self.file}, got none")
+    async def collect(self, out):
+        pass
+""")
+    (tmp_path / "model").touch()
+    needy = {"remove": ["workloads"], "workloads.needy": {"kind": "needy_workload.Needy", "file": "model"}}
+    one = study({"axes": {"what": {"needy": needy, "plain": {}}}})
+    (tmp_path / "model").unlink()
+    assert [run[3] for run in made(one, tmp_path / "archive")] == ["failed", "done"]
+    [(kind, error)] = ask(tmp_path / "archive", "SELECT failure, error FROM runs WHERE outcome = 'failed'")
+    assert kind == "configuration"
+    assert "expected model, got none" in error
+
+
 async def test_a_phone_that_boots_during_a_run_is_told_by_its_boot_id(tmp_path):
     with serving(ADBS[0]) as adb:
         async with playing() as (_, place):

@@ -13,18 +13,18 @@ import trio
 
 from melt_stream.devices import Device, Local, run
 from melt_stream.ending import Ender, Ending
-from melt_stream.errors import DeviceError
+from melt_stream.errors import DeviceError, MeltError
 from melt_stream.failures import failures
 from melt_stream.harness.placed import device as device_of
 from melt_stream.harness.placed import placed
 from melt_stream.harness.session import Outcome, finish, folder_of, recorded
-from melt_stream.harness.study.failure import Failure, failure
+from melt_stream.harness.study.failure import Evidence, Failure, failure
 from melt_stream.harness.study.order import Slot
 from melt_stream.harness.study.planning import plan_of
 from melt_stream.harness.study.rules import Command
 from melt_stream.harness.study.witness import evidence, look, look_again
 from melt_stream.recipe import Plan
-from melt_stream.run import RunFolder
+from melt_stream.run import RunFolder, create
 from melt_stream.signals import on_signals
 from melt_stream.sink import Sink
 
@@ -53,11 +53,23 @@ class Attempt:
 
         Killed at any moment, it leaves a run that was interrupted.
         """
-        plan, cell = plan_of(self.slot.cell.configuration, self.slot.cell.where), self.slot.cell
-        with folder_of(plan, archive, cell=cell.id, study=self.said(**more)) as folder:
+        cell, study = self.slot.cell, self.said(**more)
+        try:
+            plan = plan_of(cell.configuration, cell.where)
+        except MeltError as exc:  # what it names is not there any more: a model, a file, a plug-in
+            return self._unplanned(archive, study, exc)
+        with folder_of(plan, archive, cell=cell.id, study=study) as folder:
             ending, kind = trio.run(self._whole, plan, folder, sinks)
             if kind is not None:
                 folder.manifest.study["failure"] = kind
+            finish(folder, ending)
+        return Outcome(folder.path, ending)
+
+    def _unplanned(self, archive: Path, study: dict[str, Any], error: MeltError) -> Outcome:
+        """Record that the run could not be planned."""
+        cell, ending = self.slot.cell, Ending(f"no plan: {error}", error)
+        study["failure"] = failure(Evidence(error))
+        with create(archive, recipe=cell.configuration, name=self.study, cell=cell.id, study=study) as folder:
             finish(folder, ending)
         return Outcome(folder.path, ending)
 

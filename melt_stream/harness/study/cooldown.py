@@ -32,7 +32,9 @@ class Cooled:
     @property
     def said(self) -> dict[str, Any]:
         """For the run's manifest."""
-        return {"seconds": round(self.seconds, 3), "celsius": self.celsius, "reached": self.reached}
+        error = self.ending.error
+        told = {"seconds": round(self.seconds, 3), "celsius": self.celsius, "reached": self.reached}
+        return told | ({} if error is None else {"error": f"{type(error).__name__}: {error}"})
 
 
 async def cool_down(wait: Cooldown, plan: Plan, sinks: tuple[Sink, ...] = ()) -> Cooled:
