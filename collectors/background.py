@@ -47,7 +47,7 @@ class Background:
     """Runs the load from before the first baseline to after the last, on this machine or on the entry's ``device``.
 
     It is on during the idle baselines too, so that net energy is still what the workload adds. It never outlives us, also
-    when we are killed. Raises ``DeviceError`` where a load ends by itself: no such program, nobody who takes the bytes.
+    when we are killed. Without any it does nothing: the point of a study's axis that others are held against. Raises ``DeviceError`` where a load ends by itself: no such program, nobody who takes the bytes.
     """
 
     cpu: NonNegativeInt = 0
@@ -62,8 +62,6 @@ class Background:
     place: Place | None = field(default=None, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        if not (self.cpu or self.memory or self.network):
-            raise ConfigError("expected cpu, memory or network, got none: there would be no load")
         host, colon, port = self.network.rpartition(":")
         if self.network and not (host and colon and port.isdecimal()):
             raise ConfigError(f"network: expected HOST:PORT, got {self.network!r}")
@@ -76,7 +74,9 @@ class Background:
         """Tell whether this machine can; starts nothing."""
         if self.memory and self.place is None and shutil.which("dd") is None:
             return Health(False, "no dd for memory = ...", "install coreutils")
-        return Health(True, ", ".join(name for name, *_ in self.loads()))
+        return Health(
+            True, ", ".join(name for name, *_ in self.loads()) or "no load: set cpu, memory or network"
+        )
 
     def on(self, place: Place) -> Background:
         """Return one whose load is on a device."""
@@ -107,6 +107,8 @@ class Background:
             for name, copies, command in loads:
                 await nursery.start(_keep, device, name, ["sh", "-c", _KEEPER, "load", str(copies), *command])
                 out.row(EVENTS, kind="mark", name=f"background {name}", detail=json.dumps({"copies": copies}))
+            out.ready()
+            await trio.sleep_forever()
 
 
 async def _keep(

@@ -123,14 +123,25 @@ async def test_the_network_is_sent_to_as_fast_as_it_takes_it():
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({}, "expected cpu, memory or network"),
         ({"network": "nowhere"}, "expected HOST:PORT, got 'nowhere'"),
         ({"network": "h:p"}, "got 'h:p'"),
     ],
 )
-def test_a_load_that_is_none_is_refused(fields, said):
+def test_an_address_that_is_none_is_refused(fields, said):
     with pytest.raises(ConfigError, match=said):
         Background(**fields)
+
+
+async def test_no_load_is_a_point_of_an_axis_like_any_other():
+    hub = Hub()
+    out = hub.outlet("load")
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(Background().collect, out)
+            await out.is_ready.wait()
+            nursery.cancel_scope.cancel()
+    assert Recorded(hub).facts == {"load": {}}
+    assert Background().check().ok
 
 
 def test_a_machine_without_dd_says_so(monkeypatch):
