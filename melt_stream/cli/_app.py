@@ -14,7 +14,10 @@ from melt_stream.errors import ConfigError, Inconclusive, MeltError
 FAILED, USAGE, INCONCLUSIVE = 1, 2, 3
 
 COMMANDS = {
-    "run": ("run_recipe:run", "Record a recipe, attribute its energy, print the table, write the report."),
+    "run": (
+        "run_recipe:run",
+        "Record a recipe, attribute its energy, write the report; or make what is left of a study.",
+    ),
     "record": ("record:record", "Record collectors, for a time or around a command."),
     "energy": ("energy:energy", "Print the energy of a run by phase: joules, uncertainty, J/token."),
     "compare": (

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 from melt_stream import recipe as recipes
 from melt_stream.errors import ConfigError
@@ -107,6 +107,12 @@ def known(store: Store, more: tuple[Path, ...] = ()) -> dict[str, registry.Model
     return registry.read([*([own] if own.exists() else []), *more])
 
 
+def named(recipe: Recipe) -> list[str]:
+    """Return the references that a recipe's entries make."""
+    said = (entry.get(KEY) for entry in (recipe.collectors | recipe.workloads).values())
+    return [text for text in said if _is_reference(text)]
+
+
 def planned(recipe: Recipe, where: str, store: Store | None = None) -> Plan:
     """Plan a recipe whose entries may say ``model = "zoo:NAME/Q4_0"``: they get the file's path.
 
@@ -132,10 +138,14 @@ def _resolved(
     store: Store, name: str, entry: dict[str, Any], where: str, models: dict[str, Artefact]
 ) -> dict[str, Any]:
     said = entry.get(KEY)
-    if not isinstance(said, str) or not said.startswith(SCHEME):
+    if not _is_reference(said):
         return entry
     try:
         models[name] = there(store, said)
     except ConfigError as exc:
         raise ConfigError(f"{where}: {name}.{KEY}: {exc}") from exc
     return {**entry, KEY: str(models[name].path)}
+
+
+def _is_reference(said: Any) -> TypeGuard[str]:
+    return isinstance(said, str) and said.startswith(SCHEME)
