@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,13 +10,11 @@ import numpy as np
 from annotated_types import Gt
 
 from melt_stream.collectors._files import numbered_lines
-from melt_stream.collectors._jetson_rails import parts_of_total
-from melt_stream.collectors._jetson_said import Streams, rails_of
+from melt_stream.collectors._jetson_recorded import write
 from melt_stream.collectors._tegrastats import SOURCE, Line, parse
-from melt_stream.collectors._whole_seconds import HOLE, within_seconds
+from melt_stream.collectors._whole_seconds import within_seconds
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.outlet import Outlet
-from melt_stream.stream import Stream
 
 LINES_LIMIT = 2_000_000
 """23 days of one line a second; all are held, since their times depend on each other."""
@@ -57,37 +54,14 @@ class TegrastatsImport:
             )
         numbers, parsed = [number for number, _ in lines], [line for _, line in lines]
         tick, t_u, period = self._times(parsed, numbers, path)
-        streams = Streams(period)
-        totals = parts_of_total({name for line in parsed for name in line.watts}, self.total, str(self.path))
-        names = dict.fromkeys(name for line in parsed for name in line.watts)
-        for rail in rails_of(names, totals, SOURCE):
-            out.rail(streams.power, rail)
-        used: dict[str, Stream] = {}
-        for place, line in enumerate(parsed):
-            at = int(tick[place])
-            stamp: dict[str, Any] = {"tick": at, "t_u": t_u}
-            if place and tick[place] - tick[place - 1] > HOLE * period:
-                self._hole(out, used.values(), int(tick[place - 1] + period), at, period)
-            for stream, row in streams.rows(line, totals):
-                used[stream.name] = stream
-                out.row(stream, **stamp, **row)
-            if place % 1024 == 0:
-                await out.room()
+        await write(
+            out, parsed, tick.tolist(), t_u, period, total=self.total, source=SOURCE, where=str(self.path)
+        )
         out.fact("lines_left_out", junk)
         out.fact(
             "times", "its dates, whole seconds" if t_u else "stamps" if parsed[0].stamp_ns else "the interval"
         )
         out.ready()
-
-    def _hole(self, out: Outlet, streams: Iterable[Stream], start: int, stop: int, period: float) -> None:
-        for stream in streams:
-            out.gap(
-                stream,
-                start,
-                stop,
-                "lines are missing in the log",
-                lost=max(1, round((stop - start) / period)),
-            )
 
     def _times(self, lines: list[Line], numbers: list[int], path: Path) -> tuple[Array, int | None, float]:
         """Return each line's tick (ns), half of what it may be off where that is known, and the period, ns."""
