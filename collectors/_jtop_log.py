@@ -7,19 +7,18 @@ Columns are ``System-Time`` (HH:MM:SS), ``CPU0-CURR_FREQ`` (MHz), ``CPU0-CURR_LO
 
 from __future__ import annotations
 
-import csv
 import json
 import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from melt_stream.collectors._files import JSON_LIMIT, numbered_lines, open_regular
+from melt_stream.collectors._files import JSON_LIMIT, open_regular
 from melt_stream.collectors._jetson_said import Said
+from melt_stream.collectors._named_columns import named_rows
 from melt_stream.errors import DataError
 
 TIME = "System-Time"
-COLUMNS_LIMIT, ROWS_LIMIT = 2000, 2_000_000
 _TIME = re.compile(r"(\d{1,2}):(\d\d):(\d\d)(?:\.\d{1,9})?")
 _BLANK = re.compile(r"\s*")
 _NUMBER = re.compile(r"-?\d{1,9}(?:\.\d{1,9})?")
@@ -79,41 +78,23 @@ def rows(path: Path) -> Iterator[tuple[int, Said]]:
     A last line with fewer columns is left out: it was cut. Raises ``DataError`` with the line for any other, for a time that is none, and
     one that goes back.
     """
-    lines = numbered_lines(path)
-    header = next(lines, (1, ""))[1]
-    names = _cells(path, 1, header)
+    lines = named_rows(path)
+    names = list(next(lines, (1, {}))[1])
     if TIME not in names or not any(name.endswith("-IN_POWER") for name in names):
         raise DataError(
-            f"{path}, line 1: expected a header with {TIME} and columns ...-IN_POWER, got {header[:80]!r}"
+            f"{path}, line 1: expected a header with {TIME} and columns ...-IN_POWER, got {','.join(names)[:80]!r}"
         )
-    if len(names) > COLUMNS_LIMIT:
-        raise DataError(f"{path}, line 1: expected at most {COLUMNS_LIMIT} columns, got {len(names)}")
-    meanings = [_meaning(name) for name in names]
-    last, short = None, None
-    for number, text in lines:
-        if short is not None:
-            raise DataError(f"{path}, line {short[0]}: expected {len(names)} columns, got {short[1]}")
-        if number > ROWS_LIMIT:
-            raise DataError(f"{path}, line {number}: expected at most {ROWS_LIMIT} lines, got more; split it")
-        cells = _cells(path, number, text)
-        if len(cells) != len(names):
-            short = (number, len(cells)) if cells else None
-            continue
-        said = Said(date_s=_seconds(path, number, cells[names.index(TIME)], last))
+    meanings = {name: put for name in names if (put := _meaning(name)) is not None}
+    last = None
+    for number, cells in lines:
+        said = Said(date_s=_seconds(path, number, cells[TIME], last))
         last = said.date_s
-        for meaning, cell in zip(meanings, cells, strict=True):
-            if meaning is not None and _NUMBER.fullmatch(cell):
-                meaning(said, float(cell))
-        said.mode = cells[names.index(MODE)][:64] if MODE in names else None
+        for name, put in meanings.items():
+            if _NUMBER.fullmatch(cells[name]):
+                put(said, float(cells[name]))
+        said.mode = cells[MODE][:64] if MODE in cells else None
         said.settle()
         yield number, said
-
-
-def _cells(path: Path, number: int, text: str) -> list[str]:
-    try:
-        return [cell.strip() for cell in next(csv.reader([text], strict=True), [])]
-    except csv.Error as exc:
-        raise DataError(f"{path}, line {number}: expected a row of CSV, got {text[:80]!r}: {exc}") from exc
 
 
 def _meaning(name: str) -> Put | None:

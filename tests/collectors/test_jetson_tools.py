@@ -12,9 +12,13 @@ import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
+from melt_stream.analysis.archive import connect
 from melt_stream.analysis.clocks import fit
+from melt_stream.analysis.pack import pack
+from melt_stream.cli._app import run as cli
 from melt_stream.collectors._jtop import record, said
 from melt_stream.collectors._jtop_example import MODULE
+from melt_stream.collectors._nvidia_smi_example import SHIM
 from melt_stream.collectors.ina3221 import Ina3221
 from melt_stream.collectors.jtop import Jtop
 from melt_stream.collectors.tegrastats import Tegrastats
@@ -24,6 +28,8 @@ from melt_stream.emulators.jetson import Jetson
 from melt_stream.engine import record as engine
 from melt_stream.errors import ConfigError, DataError, DeviceError
 from melt_stream.internal import READINGS
+from melt_stream.run import create
+from melt_stream.sinks.journal import Journal
 from melt_stream.testing import Keep
 from tests.collectors.collecting import collecting
 from tests.emulators.board import board, needed, reached
@@ -115,11 +121,6 @@ async def test_jtop_is_asked_by_the_boards_own_python_and_its_total_counts_no_ra
 @needed
 async def test_a_rail_that_two_sensors_tell_is_one_of_the_account(tmp_path):
     """The account is one rail; the other sensor's are beside it."""
-    from melt_stream.analysis.archive import connect
-    from melt_stream.analysis.pack import pack
-    from melt_stream.run import create
-    from melt_stream.sinks.journal import Journal
-
     jetson, keep = Jetson(load=Load.parse("constant:20W")), Keep()
 
     class Until:
@@ -154,6 +155,39 @@ async def test_a_rail_that_two_sensors_tell_is_one_of_the_account(tmp_path):
     assert total[3] == pytest.approx(19.97, rel=0.01)
     told = sql.execute("SELECT count(DISTINCT sensor) FROM phase_rails WHERE rail = 'VDD_GPU_SOC'").fetchone()
     assert told == (2,)
+
+
+@bash
+def test_a_recipe_has_it_run_on_the_device_that_its_entry_names(tmp_path):
+    tool = printing(tmp_path, f'while :; do echo "{LINE}"; sleep 0.02; done').tool
+    (tmp_path / "recipe.toml").write_text(f"""
+seconds = 1.5
+[device.orin]
+local = "/bin/sh"
+[collectors.tegrastats]
+device = "orin"
+interval_ms = 20.0
+tool = {json.dumps(tool)}
+[collectors.nvidia_smi]
+device = "orin"
+interval_ms = 20
+tool = {json.dumps([sys.executable, "-c", SHIM])}
+""")
+    archive = str(tmp_path / "archive")
+    assert cli(("run", str(tmp_path / "recipe.toml"), "--archive", archive)) in (0, 3)
+    sql = connect(archive)
+    power = sql.execute(
+        "SELECT DISTINCT device, rail, boundary, round(watts, 2) FROM power ORDER BY ALL"
+    ).fetchall()
+    assert power == [
+        ("orin", "VDD_IN", "board", 4.12),
+        ("orin", "gpu0", "board", 70.02),
+        ("orin", "gpu0", "board", 72.31),
+    ]
+    clocks = sql.execute(
+        "SELECT DISTINCT clock FROM streams WHERE instance IN ('tegrastats', 'nvidia_smi')"
+    ).fetchall()
+    assert clocks == [("orin.realtime",)]
 
 
 @bash
