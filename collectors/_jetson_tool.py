@@ -7,7 +7,7 @@ from collections.abc import Set
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Annotated, ClassVar, Self
 
-from annotated_types import Gt
+from annotated_types import Ge
 from pydantic import PositiveFloat
 
 from melt_stream.collectors._jetson_rails import TOTAL, parts_of_total
@@ -23,7 +23,7 @@ class JetsonTool(ABC):
     """Listens to a tool on the board that a recipe's entry names, else on this machine."""
 
     _: KW_ONLY
-    interval_ms: Annotated[float, Gt(0)] = 1000.0
+    interval_ms: Annotated[float, Ge(1)] = 1000.0
     """The tool is asked for a line so often; it takes some percent longer."""
     total: tuple[str, ...] | None = None
     """Rails whose sum is the board's power, as rail ``total``; None: what is known of the board."""

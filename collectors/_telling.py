@@ -89,7 +89,7 @@ class Telling:
                 async for line in lines:
                     self._take(line, epoch)
         except DeviceError as exc:
-            if self._last is None:
+            if isinstance(exc, Transient) or self._last is None:
                 raise
             raise Transient(str(exc)) from exc  # it could, so it may again
 

@@ -18,12 +18,13 @@ from melt_stream.analysis.pack import pack
 from melt_stream.cli._app import run as cli
 from melt_stream.collectors._jtop import record, said
 from melt_stream.collectors._jtop_example import MODULE
+from melt_stream.collectors._jtop_example import SHIM as SHIM_OF_JTOP
 from melt_stream.collectors._nvidia_smi_example import SHIM
 from melt_stream.collectors.ina3221 import Ina3221
 from melt_stream.collectors.jtop import Jtop
 from melt_stream.collectors.tegrastats import Tegrastats
 from melt_stream.devices import Local, Place, Sampled
-from melt_stream.emulators import Load
+from melt_stream.emulators import Faults, Load
 from melt_stream.emulators.jetson import Jetson
 from melt_stream.engine import record as engine
 from melt_stream.errors import ConfigError, DataError, DeviceError
@@ -85,6 +86,55 @@ async def test_tegrastats_of_each_generation_on_the_boards_clock(generation):
     host = maps.to_host("orin.realtime", 0, ticks)
     assert min(seen) - 5e9 < host.min() <= host.max() < max(seen) + 5e9
     assert all("no line came" in gap["reason"] for gap in watched.gaps())  # of a machine that is busy
+
+
+@needed
+@pytest.mark.skipif(shutil.which("faketime") is None, reason="expected faketime: apt-get install faketime")
+async def test_the_boards_clock_that_is_off_is_tied_to_ours():
+    async with board(Jetson(offset_s=37.037)) as place:
+        there = Tegrastats(interval_ms=50.0).on(Place(reached(place)))
+        async with collecting(there) as watched:
+            await watched.until(lambda: len(watched.of("state")) >= 6)
+    maps = fit(watched.table("run.readings").cast(READINGS.schema))
+    ticks = np.array([row["tick"] for row in watched.of("state")], np.int64)
+    host = maps.to_host("orin.realtime", 0, ticks)
+    wall = next(row for row in watched.rows("run.readings") if row["clock_of"] == "host.realtime")
+    ahead = ticks * 1000 - host - (wall["count"] - (wall["not_before"] + wall["not_after"]) // 2)
+    low, high = maps.bound("orin.realtime", 0, host)
+    assert (ahead + low - 1e6 <= 37.037e9).all()
+    assert (ahead + high + 1e6 >= 37.037e9).all()
+    assert (high - low < 0.1e9).all()
+
+
+@needed
+async def test_a_cable_that_is_pulled_is_a_gap_and_the_tool_is_started_again():
+    jetson = Jetson(faults=Faults.parse(["unplug@2:0.3"]))
+    async with board(jetson) as place:
+        there = Tegrastats(interval_ms=50.0, patience_s=5.0).on(Place(reached(place)))
+        async with collecting(there) as watched:
+            await watched.until(
+                lambda: [gap for gap in watched.gaps("power") if "Gone" in gap["reason"]], seconds=40
+            )
+            (gap, *_) = [gap for gap in watched.gaps("power") if "Gone" in gap["reason"]]
+            await watched.until(lambda: watched.of("power")[-1]["tick"] > gap["stop"] + 200_000)
+    assert [done.kind for done in jetson.faults.done] == ["unplug"]
+    assert {row["epoch"] for row in watched.of("power")} == {0}  # it is the same boot
+
+
+@bash
+async def test_nothing_of_a_tool_outlives_its_collector(tmp_path):
+    """The helper in the board's python, and the loop that shows its clock."""
+    mark = f"# {tmp_path}"
+    there = Jtop(python=[sys.executable, "-c", f"{SHIM_OF_JTOP}\n{mark}"], interval_ms=20.0).on(
+        Place(Local("board"))
+    )
+    async with collecting(there) as watched:
+        await watched.until(lambda: watched.of("power"))
+    with trio.fail_after(10):
+        while (
+            await trio.run_process(["pgrep", "-f", str(tmp_path)], check=False, capture_stdout=True)
+        ).stdout:
+            pass
 
 
 @needed
