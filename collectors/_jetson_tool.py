@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Set
-from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Annotated, ClassVar, Self
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge
-from pydantic import PositiveFloat
 
 from melt_stream.collectors._jetson_rails import TOTAL, parts_of_total
 from melt_stream.collectors._jetson_said import Said, Streams, rails_of
-from melt_stream.collectors._telling import Rows, Telling, here
+from melt_stream.collectors._telling import Listener, Rows
 from melt_stream.devices import Place
 from melt_stream.outlet import Outlet
 from melt_stream.stream import Stream
 
 
 @dataclass
-class JetsonTool(ABC):
+class JetsonTool(Listener, ABC):
     """Listens to a tool on the board that a recipe's entry names, else on this machine."""
 
     _: KW_ONLY
@@ -27,16 +26,11 @@ class JetsonTool(ABC):
     """The tool is asked for a line so often; it takes some percent longer."""
     total: tuple[str, ...] | None = None
     """Rails whose sum is the board's power, as rail ``total``; None: what is known of the board."""
-    patience_s: PositiveFloat = 10.0
-    """How long no line may come before the tool is started again."""
-    optional: bool = False
-    """True where its failure does not end the run."""
 
     what: ClassVar[str]
     """What a line is."""
     source: ClassVar[str]
     """Where the numbers are from."""
-    _place: Place = field(default_factory=here, init=False, repr=False, compare=False)
     _names: set[str] = field(default_factory=set, init=False, repr=False, compare=False)
     """Of the rails declared."""
     _parts: tuple[str, ...] | None = field(default=None, init=False, repr=False, compare=False)
@@ -44,13 +38,6 @@ class JetsonTool(ABC):
     def __post_init__(self) -> None:
         self._made = Streams(self.interval_ms * 1e6, self._place.clock)
         self.streams: tuple[Stream, ...] = self._made.all
-
-    def on(self, place: Place) -> Self:
-        """Return the collector that listens there."""
-        there = replace(self)
-        there._place = place
-        there.__post_init__()
-        return there
 
     @abstractmethod
     def command(self) -> list[str]:
@@ -72,10 +59,7 @@ class JetsonTool(ABC):
             found = self.said(text, out)
             return None if found is None else self._rows(found, out)
 
-        patience = max(self.patience_s, 4e-3 * self.interval_ms)
-        await Telling(
-            self._place, out, self.command(), rows, self.what, self.interval_ms * 1e6, patience
-        ).run()
+        await self.listen(out, self.command(), rows, self.what, self.interval_ms)
 
     def _rows(self, said: Said, out: Outlet) -> Rows:
         if new := said.watts.keys() - self._names:

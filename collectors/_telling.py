@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
+from typing import Self
 
 import trio
+from pydantic import PositiveFloat
 
 from melt_stream.devices import Done, Line, Place, run
 from melt_stream.devices.local import Local
@@ -16,11 +18,6 @@ from melt_stream.outlet import Outlet, Row
 from melt_stream.stream import Stream
 
 Rows = Iterable[tuple[Stream, Row]]
-
-
-def here() -> Place:
-    """Return this machine as a place, for a command that no device is named for; its clock is ``local.realtime``."""
-    return Place(Local("local"))
 
 
 async def needed(place: Place, command: Sequence[str], what: str, cure: str) -> Done:
@@ -119,3 +116,43 @@ class Telling:
         )
         for stream in self._streams.values():
             self.out.gap(stream, last, max(last, tick), reason, lost=lost, epoch=epoch)
+
+
+def _here() -> Place:
+    """Return this machine as a place, for a command that no device is named for; its clock is ``local.realtime``."""
+    return Place(Local("local"))
+
+
+@dataclass
+class Listener:
+    """A collector that listens to a tool on the device that its entry of the recipe names, else on this machine."""
+
+    _: KW_ONLY
+    patience_s: PositiveFloat = 10.0
+    """How long no line may come before the tool is started again; at least four intervals."""
+    optional: bool = False
+    """True where its failure does not end the run."""
+
+    _place: Place = field(default_factory=_here, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the streams, which are on the clock of the place; once more where that has changed."""
+
+    def on(self, place: Place) -> Self:
+        """Return the collector that listens there."""
+        there = replace(self)
+        there._place = place
+        there.__post_init__()
+        return there
+
+    async def listen(
+        self,
+        out: Outlet,
+        command: Sequence[str],
+        rows: Callable[[str], Rows | None],
+        what: str,
+        interval_ms: float,
+    ) -> None:
+        """Run ``Telling`` for a tool that was asked for a line every ``interval_ms``."""
+        patience = max(self.patience_s, 4e-3 * interval_ms)
+        await Telling(self._place, out, command, rows, what, interval_ms * 1e6, patience).run()

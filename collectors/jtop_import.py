@@ -13,8 +13,9 @@ from annotated_types import Ge
 from melt_stream.collectors._jetson_recorded import write
 from melt_stream.collectors._jtop import SOURCE
 from melt_stream.collectors._jtop_log import Prompt, prompts, rows
+from melt_stream.collectors._trace_csv import the_csv
 from melt_stream.collectors._whole_seconds import within_seconds
-from melt_stream.errors import ConfigError, DataError
+from melt_stream.errors import DataError
 from melt_stream.events import EVENTS
 from melt_stream.outlet import Outlet
 from melt_stream.stream import Stream
@@ -50,7 +51,7 @@ class JtopImport:
         return {"kind": "files", "tree": {"jtop.csv": f"{head}\n{table}", BESIDE: json.dumps(prompt)}}
 
     async def collect(self, out: Outlet) -> None:
-        table = _the_table(Path(self.path))
+        table = the_csv(Path(self.path))
         found = list(rows(table))
         if not found:
             raise DataError(f"{table}: expected rows below the header, got none")
@@ -94,13 +95,3 @@ class JtopImport:
             return None
         file = table.parent / (self.prompts or BESIDE)
         return file if self.prompts or file.exists() else None
-
-
-def _the_table(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = sorted(path.glob("*.csv"))[:6]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(one.name for one in found) or "none"
-    raise ConfigError(f"{path}: expected one CSV file, got {names}; name it")

@@ -5,18 +5,16 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Annotated, Any
 
 from annotated_types import Ge
-from pydantic import PositiveFloat
 
 from melt_stream.collector import Health
 from melt_stream.collectors._nvidia import AMPERE, average, gauge, instant, mean, plain_is_mean, state
 from melt_stream.collectors._nvidia_smi import FORMAT, Card, Reading, cards, identity, known, reading
 from melt_stream.collectors._nvidia_smi_example import SHIM
-from melt_stream.collectors._telling import Rows, Telling, here, needed
-from melt_stream.devices import Place
+from melt_stream.collectors._telling import Listener, Rows, needed
 from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.outlet import Outlet, Row
 from melt_stream.stream import Stream
@@ -25,7 +23,7 @@ CURE = 'NVIDIA\'s driver with its tools (nvidia-utils-NNN), or tool = ["/its/pat
 
 
 @dataclass
-class NvidiaSmi:
+class NvidiaSmi(Listener):
     """Runs ``nvidia-smi --query-gpu=... -lms N`` and stamps its lines by the clock of the machine that it runs on.
 
     Streams are those of ``nvml`` but for the energy counter, which it does not print: instant and average power, and the state of every GPU. What
@@ -37,12 +35,7 @@ class NvidiaSmi:
     """A line for each GPU so often. The sensor is read every 20 to 100 ms: faster only repeats."""
     tool: list[str] = field(default_factory=lambda: ["nvidia-smi"])
     """The program, and what comes before its options."""
-    patience_s: PositiveFloat = 10.0
-    """How long no line may come before it is started again."""
-    optional: bool = False
-    """True where its failure does not end the run."""
 
-    _place: Place = field(default_factory=here, init=False, repr=False, compare=False)
     _cards: dict[str, tuple[str, Card]] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Rail and GPU by UUID: an index is another GPU's where one was lost."""
 
@@ -52,13 +45,6 @@ class NvidiaSmi:
         clock, period = self._place.clock, self.interval_ms * 1e6
         made = (instant(clock), average(clock), state(clock))
         self.streams: tuple[Stream, ...] = tuple(stream.as_polled(period) for stream in made)
-
-    def on(self, place: Place) -> NvidiaSmi:
-        """Return the collector that runs it there."""
-        there = replace(self)
-        there._place = place
-        there.__post_init__()
-        return there
 
     async def collect(self, out: Outlet) -> None:
         """Listen until cancelled."""
@@ -82,8 +68,7 @@ class NvidiaSmi:
             found = reading(line, fields)
             return None if found is None or found.uuid not in self._cards else self._rows(found, out)
 
-        what, patience = "a line of nvidia-smi", max(self.patience_s, 4e-3 * self.interval_ms)
-        await Telling(self._place, out, command, rows, what, self.interval_ms * 1e6, patience).run()
+        await self.listen(out, command, rows, "a line of nvidia-smi", self.interval_ms)
 
     async def _identify(self, asking: str, out: Outlet) -> None:
         """Learn which GPUs there are."""
