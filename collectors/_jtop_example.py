@@ -30,7 +30,7 @@ class jtop:
             for name, curr in look().items()
         }
         total = sum(rail["power"] for rail in rails.values())
-        return {"rail": rails, "tot": {"volt": 0, "curr": 0, "power": total, "avg": total, "name": "ALL"}}
+        return {"rail": rails, "tot": {"power": total, "avg": 0}}
     temperature = {"cpu": {"temp": 43.9, "online": True}, "cv0": {"temp": -256, "online": False}}
     cpu = {"total": {"idle": 90.0}, "cpu": [
         {"online": True, "governor": "schedutil", "freq": {"min": 729600, "max": 2201600, "cur": 1190400}, "idle": 88.0},

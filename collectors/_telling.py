@@ -57,7 +57,10 @@ class Telling:
     """Trio's time of the last good line."""
     _last: int | None = None
     """Its tick."""
-    _junk: list[str] = field(default_factory=list)
+    _junk: int = 0
+    """Lines since then that are none."""
+    _first: str = ""
+    """The first of them."""
     _streams: dict[str, Stream] = field(default_factory=dict)
 
     async def run(self) -> None:
@@ -77,7 +80,7 @@ class Telling:
         while until > trio.current_time():
             await trio.sleep_until(until)
             until = self.heard + self.patience_s
-        got = f"{len(self._junk)} lines that are none, the first: {self._junk[0]!r}" if self._junk else "none"
+        got = f"{self._junk} lines that are none, the first: {self._first!r}" if self._junk else "none"
         raise Transient(f"{self._who}: expected {self.what} within {self.patience_s:g} s, got {got}")
 
     async def _listen(self, epoch: int) -> None:
@@ -92,7 +95,8 @@ class Telling:
 
     def _take(self, line: Line, epoch: int) -> None:
         if (rows := self.rows(line.text)) is None:
-            self._junk.append(line.text[:80])
+            self._first = self._first if self._junk else line.text[:80]
+            self._junk += 1
             return
         if not (rows := list(rows)):
             return
@@ -102,15 +106,15 @@ class Telling:
             self._streams[stream.name] = stream
             self.out.row(stream, tick=line.tick, epoch=epoch, **row)
         self.heard, self._last = trio.current_time(), line.tick
-        self._junk.clear()
+        self._junk = 0
 
     def _mind_gap(self, last: int, tick: int, epoch: int) -> None:
         periods = (tick - last) * self.place.clock.tick_ns / self.period_ns
-        lost = max(len(self._junk), round(periods) - 1 if periods > SLACK else 0)
+        lost = max(self._junk, round(periods) - 1 if periods > SLACK else 0)
         if not lost:
             return
         reason = (
-            f"{len(self._junk)} lines are none, the first: {self._junk[0]!r}"
+            f"{self._junk} lines are none, the first: {self._first!r}"
             if self._junk
             else f"no line came for {periods:.1f} periods"
         )
