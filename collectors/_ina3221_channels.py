@@ -11,14 +11,12 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from melt_stream.collectors._shunt_monitors import Chip, averaging
 from melt_stream.collectors._sysfs import integer, text, unique
 from melt_stream.rail import Rail
 from melt_stream.sensor import Files
 
-SHUNT_STEP_V, BUS_STEP_V = 40e-6, 8e-3
-OFFSET_V, GAIN = 80e-6, 0.0025
-SHUNT_TOLERANCE = 0.01
-"""Taken: boards' shunts are 1 % parts or better, and /sys does not say."""
+CHIP = Chip(shunt_step_v=40e-6, bus_step_v=8e-3, offset_v=80e-6, gain=0.0025)
 SOURCE = (
     "TI SBOS576: 0.25 % of each voltage, 80 uV over the shunt (limits, 25 degC); the shunt taken as a 1 % part; "
     "voltage and current are read one after the other, which a changing load adds to"
@@ -88,27 +86,15 @@ def _iio(files: Files) -> Iterator[Channel]:
 def rail_of(
     channel: Channel, seen: Seen, hz: float, ohm: float | None, is_board: bool, parent: str | None
 ) -> Rail:
-    """Return a channel's rail as it is at the voltage and current that were ``seen``.
-
-    The chip averages over all of its update interval: where that is no shorter than half the time between reads at ``hz``, a
-    value is a mean; else it is as good as instantaneous.
-    """
-    window = (channel.interval_ms or 0.0) * 1e6
-    is_mean = window * hz >= 0.5e9
-    gain = math.hypot(GAIN, GAIN, SHUNT_TOLERANCE) / math.sqrt(3)
+    """Return a channel's rail as it is at the voltage and current that were ``seen``, read at ``hz``."""
     return Rail(
         channel.name,
         "board" if is_board else "rail",
-        "mean" if is_mean else "gauge",
         parent=parent,
-        window_ns=window if is_mean else None,
-        gain=gain,
-        offset=None if ohm is None else OFFSET_V / math.sqrt(3) / ohm * seen.volts,
-        resolution=None
-        if ohm is None
-        else math.hypot(SHUNT_STEP_V / ohm * seen.volts, BUS_STEP_V * seen.amps),
         instrument="gauge",
         source=SOURCE,
+        **averaging(channel.interval_ms, hz),
+        **CHIP.accuracy(seen.volts, seen.amps, ohm),
     )
 
 

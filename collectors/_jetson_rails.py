@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping
 
 from melt_stream.errors import DataError
 
-INPUTS = ("VDD_IN", "POM_5V_IN")
-"""Rails that supply all the others: Orin Nano and NX, Xavier NX, TX2; Nano."""
+INPUTS = ("VDD_IN", "POM_5V_IN", "VIN")
+"""Rails that supply all the others: Orin Nano and NX, Xavier NX, TX2; Nano; AGX Thor."""
 SUMS = {"AGX Orin": ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0")}
 """Rails that supply a board together, where it has none for all."""
 FED_BY = {"VDDQ_VDD2_1V8AO": "VIN_SYS_5V0"}

@@ -87,3 +87,8 @@ def nvmlDeviceGetClockInfo(_: int, clock: int) -> int:
 def nvmlDeviceGetTemperature(_: int, __: int) -> int:
     """Return degC."""
     return 54
+
+
+def nvmlDeviceGetCurrentClocksThrottleReasons(_: int) -> int:
+    """Return the reasons why its clocks are low, as bits: the power cap."""
+    return 4

@@ -8,8 +8,11 @@ temperature of -256 is that of a sensor that is not there. Any line may begin wi
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime
+
+from melt_stream.collectors._jetson_said import Said
 
 _STAMP = re.compile(r"(\d{9,11}(?:\.\d{1,9})?|\d{19})\s+")
 _DATE = re.compile(r"(\d\d)-(\d\d)-(\d{4}) (\d\d):(\d\d):(\d\d)\s+")
@@ -19,22 +22,17 @@ _MEMORY = re.compile(r"(?<!\S)(RAM|SWAP) (\d{1,7})/(\d{1,7})MB")
 _LOAD = re.compile(r"(?<!\S)(GR3D_FREQ|EMC_FREQ|VIC_FREQ) (?:(\d{1,3})%)?(?:@\[?)?(\d{1,6})?")
 _CPUS = re.compile(r"(?<!\S)CPU \[([^\]]{0,2000})\]")
 _CPU = re.compile(r"(\d{1,3})%@(\d{1,6})")
+SOURCE = "tegrastats, from the board's INA3221s; their steps (0.4 W on AGX Orin) and accuracy are not in it"
 ABSENT = -256.0
 _NAMES = {"GR3D_FREQ": "gpu", "EMC_FREQ": "emc", "VIC_FREQ": "vic"}
 
 
 @dataclass
-class Line:
-    """What one line says; what it does not say is left out."""
+class Line(Said):
+    """What one line says."""
 
     stamp_ns: int | None = None
     """Since 1970, exact."""
-    date_s: int | None = None
-    """Since 1970, if local time were UTC; whole seconds."""
-    watts: dict[str, float] = field(default_factory=dict)
-    celsius: dict[str, float] = field(default_factory=dict)
-    state: dict[str, float] = field(default_factory=dict)
-    """ram_used, swap_used (By), cpu_load, gpu_load, emc_load (%), gpu_hz, emc_hz."""
 
 
 def parse(text: str) -> Line | None:
@@ -59,9 +57,16 @@ def parse(text: str) -> Line | None:
             line.state[f"{_NAMES[name]}_load"] = float(percent)
         if megahertz:
             line.state[f"{_NAMES[name]}_hz"] = float(megahertz) * 1e6
-    if (cpus := _CPUS.search(text)) and (loads := [int(m[0]) for m in _CPU.findall(cpus[1])]):
-        line.state["cpu_load"] = sum(loads) / len(loads)
+    if cpus := _CPUS.search(text):
+        line.cores = dict(_cores(cpus[1].split(",")))
+    line.settle()
     return line
+
+
+def _cores(cpus: list[str]) -> Iterator[tuple[int, tuple[float, float]]]:
+    for number, cpu in enumerate(cpus):
+        if match := _CPU.fullmatch(cpu.strip()):
+            yield number, (float(match[1]), float(match[2]) * 1e6)
 
 
 def _ns(seconds: str) -> int:

@@ -106,7 +106,7 @@ class Csv:
 
 def read_head(path: Path) -> Csv:
     """Look at a file's first line. Raises ``DataError`` where it is no table, ``ConfigError`` where a folder has not one CSV."""
-    path = _the_file(path)
+    path = the_csv(path)
     with open_regular(path, FILE_LIMIT) as file:
         raw = file.readline(LINE_LIMIT)
     text = raw.decode("utf-8", "replace").removeprefix("\ufeff").strip()
@@ -125,7 +125,8 @@ def read_head(path: Path) -> Csv:
     return Csv(path, tuple(cells) if headed and not exponents else (), delimiter, len(cells))
 
 
-def _the_file(path: Path) -> Path:
+def the_csv(path: Path) -> Path:
+    """Return a file, or the one CSV of a folder. Raises ``ConfigError`` where there is not one."""
     if not path.is_dir():
         return path
     found = sorted(path.glob("*.csv"))[:6]

@@ -69,7 +69,9 @@ SOURCES = (
         f"sys/class/devfreq/{_TEGRA}/device/load",
     )),
     Source("tegra", "frequency", hertz, (f"sys/class/devfreq/{_TEGRA}/cur_freq", f"sys/devices/gpu.0/devfreq/{_TEGRA}/cur_freq")),
+    Source("tegra", "frequency", hertz, ("sys/class/devfreq/gpu-gpc-0/cur_freq",)),  # Thor
     Source("emc", "frequency", hertz, ("sys/kernel/debug/bpmp/debug/clk/emc/rate", "sys/kernel/debug/clk/emc/clk_rate")),
+    Source("emc", "frequency", hertz, ("sys/class/devfreq/bwmgr/cur_freq",)),  # Thor, without root
     Source("emc", "active", kilohertz, ("sys/kernel/debug/cactmon/mc_all", "sys/kernel/actmon_avg_activity/mc_all")),
     Source("adreno", "load", percent, (f"{KGSL}/gpu_busy_percentage",)),
     Source("adreno", "load", busy_of_total, (f"{KGSL}/gpubusy",)),

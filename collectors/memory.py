@@ -34,7 +34,7 @@ class Memory(FileSensor):
     """/proc/meminfo, and smaps_rollup of the process with ``pid`` or of all called ``process``.
 
     The kernel walks every mapping of a process for one rollup (some ms for a model of some GB): leave ``hz`` low. A
-    process that is not there (yet) has no rows; it is looked for once a second.
+    process that is not there (yet) has no rows; it is looked for once a second. On a device it is named by its ``pid``.
     """
 
     pid: Annotated[int, Gt(0)] | None = None
@@ -52,7 +52,10 @@ class Memory(FileSensor):
     _reads: int = field(default=0, init=False, repr=False, compare=False)
 
     def files(self, find: Find) -> Mapping[str, str]:
-        return {"meminfo": "proc/meminfo"} if find("proc/meminfo") else {}
+        if not find("proc/meminfo"):
+            return {}
+        rollup = {} if self.pid is None else {str(self.pid): f"proc/{self.pid}/smaps_rollup"}
+        return {"meminfo": "proc/meminfo", **rollup}
 
     def parse(self, files: Files) -> Row:
         kib = integers(files["meminfo"])
@@ -66,8 +69,15 @@ class Memory(FileSensor):
     def look(self) -> tuple[Files, dict[str, str]]:
         return super().look(), self._processes()
 
-    def tell(self, seen: tuple[Files, dict[str, str]]) -> Rows:
-        files, rollups = seen
+    def tell(self, seen: Files | tuple[Files, dict[str, str]]) -> Rows:
+        """Take what was looked at here, or the files alone, as a device's loop reads them."""
+        if isinstance(seen, Files) and self.process is not None:
+            raise DeviceError(
+                f"memory: expected pid = ... of a process on a device, got process = {self.process!r}, which is looked for here alone"
+            )
+        files, rollups = (seen, {}) if isinstance(seen, Files) else seen
+        if self.pid is not None and (lines := text(files, str(self.pid))):
+            rollups = {str(self.pid): lines, **rollups}
         host = super().tell(files)
         assert isinstance(host, dict)  # as parse makes it
         return [host, *((PROCESS, {"pid": int(pid), **_rollup(lines)}) for pid, lines in rollups.items())]
@@ -83,7 +93,7 @@ class Memory(FileSensor):
 
     def _pids(self) -> list[int]:
         if self.process is None:
-            return [] if self.pid is None else [self.pid]
+            return []
         comms = read_files(
             self.root, {path.split("/")[1]: path for path in finder(self.root)("proc/[0-9]*/comm")}
         )
@@ -95,7 +105,8 @@ class Memory(FileSensor):
             return there
         if self.pid is None and self.process is None:
             return Health(True, "meminfo; no process is asked for")
-        files = read_files(self.root, {str(pid): f"proc/{pid}/smaps_rollup" for pid in self._pids()})
+        pids = [*self._pids(), *([] if self.pid is None else [self.pid])]
+        files = read_files(self.root, {str(pid): f"proc/{pid}/smaps_rollup" for pid in pids})
         if not files:
             return Health(True, f"meminfo; no process is called {self.process!r} yet")
         if files.unreadable:

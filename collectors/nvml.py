@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, NamedTuple
@@ -11,29 +10,17 @@ import pyarrow as pa
 
 from melt_stream.collector import Health
 from melt_stream.collectors._driver import driver
+from melt_stream.collectors._nvidia import GAIN, SOURCE, average, gauge, instant, mean, plain_is_mean, state
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Outlet, Row
 from melt_stream.poller import Poller
 from melt_stream.rail import Rail
 from melt_stream.stream import Column, Stream
-from melt_stream.units import BYTE, CELSIUS, HZ, PERCENT, Unit, W
+from melt_stream.units import Unit
 
 ENERGY = Stream("nvml_energy", rail=str, energy=Column(Unit("mJ"), pa.int64()))
 """The driver's counter since it was loaded (Volta and later); it moves every 20 to 100 ms."""
-INSTANT = Stream("instant", rail=str, watts=W)
-"""The newest conversion of the board's sensor, which looks only part of the time on some models."""
-AVERAGE = Stream("average", rail=str, watts=W)
-"""The driver's mean over the last second."""
-_BYTES = Column(BYTE, pa.int64())
-GPU = Stream(
-    "gpu", gpu=int, utilization=PERCENT, memory_utilization=PERCENT, celsius=CELSIUS, sm_clock=HZ, memory_clock=HZ,
-    memory_used=_BYTES, memory_total=_BYTES,
-)  # fmt: skip
-WINDOW_NS = 1e9
-GAIN = 0.05 / 3**0.5
-"""+/- 5 % as limits, as the NVML reference says of nvmlDeviceGetPowerUsage (for Fermi and Kepler; nothing for later)."""
-SOURCE = "+/- 5 % (NVML reference, older models); by model: arXiv 2312.02741"
-_GA100 = re.compile(r"\b(A100|A800|A30)X?\b")
+INSTANT, AVERAGE, GPU = instant(), average(), state()
 _LOST = ("NVML_ERROR_GPU_IS_LOST", "NVML_ERROR_UNINITIALIZED")
 _NEVER = (
     "NVML_ERROR_NOT_SUPPORTED", "NVML_ERROR_NO_PERMISSION", "NVML_ERROR_FUNCTION_NOT_FOUND",
@@ -113,10 +100,9 @@ class Nvml(Poller):
         yield from good
 
     def _usage_is_mean(self, gpu: Gpu) -> bool:
-        """Per the NVML reference: a mean over 1 s since Ampere, but for GA100 (A100, A800, A30)."""
         architecture = self._ask(gpu, "nvmlDeviceGetArchitecture")
         is_new = architecture is not None and architecture >= self._lib.NVML_DEVICE_ARCH_AMPERE
-        return is_new and not _GA100.search(gpu.name)
+        return plain_is_mean(gpu.name, is_new=is_new)
 
     def _state(self, gpu: Gpu) -> Row:
         lib = self._lib
@@ -135,6 +121,7 @@ class Nvml(Poller):
             "memory_clock": None if mem is None else mem * 1e6,
             "memory_used": getattr(memory, "used", None),
             "memory_total": getattr(memory, "total", None),
+            "held_back": self._ask(gpu, "nvmlDeviceGetCurrentClocksThrottleReasons"),
         }
 
     def _ask(self, gpu: Gpu, function: str, *args: Any) -> Any:
@@ -207,24 +194,7 @@ def _energy(name: str) -> Rail:
     return Rail(name, "board", "counter", gain=GAIN, resolution=1e-3, instrument="counter", source=SOURCE)
 
 
-def _instant(name: str) -> Rail:
-    return Rail(name, "board", "gauge", gain=GAIN, resolution=1e-3, instrument="gauge", source=SOURCE)
-
-
-def _average(name: str) -> Rail:
-    return Rail(
-        name,
-        "board",
-        "mean",
-        window_ns=WINDOW_NS,
-        gain=GAIN,
-        resolution=1e-3,
-        instrument="gauge",
-        source=SOURCE,
-    )
-
-
-_RAILS = {"nvml_energy": _energy, "instant": _instant, "average": _average}
+_RAILS = {"nvml_energy": _energy, "instant": gauge, "average": mean}
 
 
 def _gpu(lib: Any, number: int) -> Gpu:

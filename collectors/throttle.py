@@ -1,4 +1,4 @@
-"""What holds a machine back: its cooling devices' states, and a Jetson's power mode."""
+"""What holds a machine back: its cooling devices' states, a Jetson's over-current events and power mode."""
 
 from __future__ import annotations
 
@@ -18,6 +18,9 @@ from melt_stream.stream import Stream
 
 COOLING = "sys/class/thermal/cooling_device*"
 STATUS, MODES = "var/lib/nvpmodel/status", "etc/nvpmodel.conf"
+OC = "sys/class/hwmon/hwmon*/oc[1-9]"
+"""A Jetson's driver soctherm_oc, from JetPack 5 on: oc1 is under-voltage, oc2 average and oc3 instantaneous over-current."""
+OVERCURRENT = Stream("overcurrent", event=str, count=int, throttles=bool)
 POWER_MODE = Stream("power_mode", mode=int, name=str)
 _MODE = re.compile(r"(?:pmode:)?(\d{1,6})")
 _NAMED = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,6})\s+NAME=(\S+)\s*>", re.MULTILINE)
@@ -27,7 +30,8 @@ _NAMED = re.compile(r"^\s*<\s*POWER_MODEL\s+ID=(\d{1,6})\s+NAME=(\S+)\s*>", re.M
 class Throttle(FileSensor):
     """How far each of the kernel's cooling devices is turned on: a fan, or a limit on a CPU's or GPU's frequency.
 
-    A state of 0 holds nothing back. On a Jetson also the mode that nvpmodel set; its names are in the fact ``power_modes``.
+    A state of 0 holds nothing back. On a Jetson also how often over-current held it back since it was started, and the mode that nvpmodel
+    set; its names are in the fact ``power_modes``.
     """
 
     _: KW_ONLY
@@ -43,6 +47,8 @@ class Throttle(FileSensor):
         for folder in folders:
             for name in ("type", "max_state"):
                 paths[f"{folder.rpartition('/')[2]}/{name}"] = Constant(f"{folder}/{name}")
+        for name in ("event_cnt", "throt_en"):
+            paths |= {f"{_event(path)}/{name}": path for path in find(f"{OC}_{name}")}
         if find(STATUS):
             paths["status"] = STATUS
             if find(MODES):
@@ -51,7 +57,11 @@ class Throttle(FileSensor):
 
     def parse(self, files: Files) -> list[Row | tuple[Stream, Row]]:
         self._names = self._names or power_modes(text(files, "modes") or "")
-        rows: list[Row | tuple[Stream, Row]] = [*_cooling(files), *self._mode(files)]
+        rows: list[Row | tuple[Stream, Row]] = [
+            *_cooling(files),
+            *_overcurrent(files),
+            *self._mode(files),
+        ]
         if not rows:
             kind = DeviceError if self.first is None else Transient
             raise kind(
@@ -72,6 +82,7 @@ class Throttle(FileSensor):
             return there
         files = read_files(self.root, self.files(finder(self.root)))
         told = [f"{row['cooling']} {row['state']} of {row['limit']}" for row in _cooling(files)]
+        told += [f"{row['event']} {row['count']} times" for _, row in _overcurrent(files)]
         told += [f"power mode {row['mode']}" for _, row in self._mode(files)]
         if not told:
             return Health(False, f"no state can be read: {why_not(files)}", "root")
@@ -87,6 +98,10 @@ class Throttle(FileSensor):
             for name, value in zip(("type", "cur_state", "max_state"), values, strict=True)
         }
         modes = "< POWER_MODEL ID=0 NAME=MAXN >\nCPU_ONLINE CORE_0 1\n< POWER_MODEL ID=1 NAME=MODE_15W >\n"
+        hwmon = "sys/class/hwmon/hwmon3/oc"
+        tree |= {f"{hwmon}{n}_event_cnt": str(7 * n) for n in (1, 2, 3)} | {
+            f"{hwmon}{n}_throt_en": "1" for n in (1, 2, 3)
+        }
         return {"kind": "files", "tree": {**tree, STATUS: "pmode:0001", MODES: modes}, "config": {}}
 
 
@@ -96,6 +111,22 @@ def _cooling(files: Files) -> Iterator[Row]:
     for part, name in names.items():
         if (state := integer(files, f"{part}/cur_state")) is not None:
             yield {"cooling": name, "state": state, "limit": integer(files, f"{part}/max_state")}
+
+
+def _event(path: str) -> str:
+    """``hwmon3/oc1`` of a path."""
+    folder, _, name = path.rpartition("/")
+    return f"{folder.rpartition('/')[2]}/{name.partition('_')[0]}"
+
+
+def _overcurrent(files: Files) -> Iterator[tuple[Stream, Row]]:
+    """Return the row of every counter of events that can be read."""
+    names = unique({part: part.rpartition("/")[2] for part in parts(files, "event_cnt")})
+    for part, name in names.items():
+        if (count := integer(files, f"{part}/event_cnt")) is not None:
+            enabled = integer(files, f"{part}/throt_en")
+            throttles = None if enabled is None else bool(enabled)
+            yield OVERCURRENT, {"event": name, "count": count, "throttles": throttles}
 
 
 def power_modes(text: str) -> dict[int, str]:

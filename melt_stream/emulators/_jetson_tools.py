@@ -1,6 +1,8 @@
-"""Look-alikes of NVIDIA's tools, as scripts for any shell: what they print is made of the tree, of the state they keep, or never changes."""
+"""Look-alikes of NVIDIA's tools, as scripts for any shell, and of jetson-stats' client: what they print is of the tree or of their state, or constant."""
 
 from __future__ import annotations
+
+from melt_stream.collectors._jtop_example import MODULE
 
 GENERATIONS = (4, 6, 7)
 """JetPack 4 and before (L4T 32), 5 and 6 (L4T 34 to 36), 7: each has its grammar of tegrastats' lines."""
@@ -89,6 +91,23 @@ case $1 in
 *) echo "expected --show, --store or --restore, got '$1'" >&2; exit 1 ;;
 esac
 """
+
+_JTOP = """
+CHIPS = "@ROOT@/sys/bus/i2c/drivers/ina3221/"
+PLACES = {"VDD_GPU_SOC": "1-0040/hwmon/hwmon3/curr1_input", "VDD_CPU_CV": "1-0040/hwmon/hwmon3/curr2_input",
+          "VIN_SYS_5V0": "1-0040/hwmon/hwmon3/curr3_input", "VDDQ_VDD2_1V8AO": "1-0041/hwmon/hwmon4/curr2_input"}
+def look():
+    found = {}
+    for name, place in PLACES.items():
+        with open(CHIPS + place) as file:
+            found[name] = int(file.read())
+    return found
+"""
+
+
+def jtop(root: str) -> str:
+    """Return a Python module that stands in for jetson-stats' client, with the rails of the tree."""
+    return MODULE + _JTOP.replace("@ROOT@", root)
 
 
 def tools(generation: int, root: str) -> dict[str, str]:

@@ -61,6 +61,8 @@ class Machine:
     """Whether it has namespaces."""
     cut: bool = False
     """Whether a new connection is closed at once."""
+    environment: dict[str, str] = field(default_factory=dict)
+    """Variables of every session, beside PATH."""
     running: list[trio.Process] = field(default_factory=list, init=False)
     """The server of each connection."""
     _enter: list[str] = field(default_factory=list, init=False)
@@ -75,7 +77,8 @@ class Machine:
         """Be there for the time of the body. Raises ``ConfigError`` where a program is missing."""
         await self._keys(host, port)
         async with self._clocks() as clocks, self._namespaces():
-            environment = {"PATH": f"{self.root}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **clocks}
+            path = f"{self.root}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
+            environment = {"PATH": path, **self.environment, **clocks}
             words = " ".join(f'"{name}={value}"' for name, value in environment.items())
             (self.root / "sshd_config").write_text(CONFIG.format(root=self.root, environment=words))
             try:

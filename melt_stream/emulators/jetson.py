@@ -1,4 +1,5 @@
-"""A Jetson AGX Orin behind a real sshd: its INA3221 rails follow the load, and NVIDIA's tools are on its PATH.
+"""A Jetson AGX Orin behind a real sshd: its INA3221 rails follow the load, and NVIDIA's tools are on its PATH,
+jetson-stats' client in its python3.
 
 As root, ``/sys`` is its own on the machine; else the tree lies elsewhere, and ``root`` says where a sensor must look.
 """
@@ -17,7 +18,7 @@ import trio
 
 from melt_stream.clock import monotonic
 from melt_stream.emulators import Emulated, Place
-from melt_stream.emulators._jetson_tools import GENERATIONS, tools
+from melt_stream.emulators._jetson_tools import GENERATIONS, jtop, tools
 from melt_stream.emulators._jetson_tree import Tree
 from melt_stream.emulators._sshd import Machine
 
@@ -55,6 +56,7 @@ class Jetson(Emulated):
         with tempfile.TemporaryDirectory(prefix="melt-jetson-") as folder:
             root = Path(folder)
             self.machine = machine = Machine(root, self.offset_s, self.faults.rate, self.uptime_s)
+            machine.environment["PYTHONPATH"] = f"{root}/lib"
             tree = Tree(root)
             tree.lay(round(1000 / self.update_hz))
             self._install(root)
@@ -86,7 +88,10 @@ class Jetson(Emulated):
         (root / "state/mode").write_text("0\n")
         for path in (root / "state", root / "state/mode"):
             path.chmod(0o777)  # whoever is let in may set the mode
-        for name, script in tools(self.generation, "" if self.machine.own else str(root)).items():
+        (root / "lib").mkdir()
+        where = "" if self.machine.own else str(root)
+        (root / "lib" / "jtop.py").write_text(jtop(where))
+        for name, script in tools(self.generation, where).items():
             (root / "bin" / name).write_text(script)
             (root / "bin" / name).chmod(0o755)
 

@@ -34,6 +34,10 @@ def read(tmp_path, tree):
         ({"sys/kernel/gpu/gpu_busy": "7%", "sys/kernel/gpu/gpu_clock": "702"}, {"mali": (7.0, 702e6)}),
         ({f"{FREQ}/ff9a0000.gpu/load": "31@800000000Hz"}, {"mali": (31.0, None)}),
         ({"sys/kernel/debug/bpmp/debug/clk/emc/rate": "204000000"}, {"emc": (None, 204e6)}),
+        (
+            {f"{FREQ}/gpu-gpc-0/cur_freq": "1575000000", f"{FREQ}/bwmgr/cur_freq": "4266000000"},
+            {"tegra": (None, 1575e6), "emc": (None, 4266e6)},
+        ),
     ],
 )
 def test_each_familys_files(tmp_path, tree, expected):

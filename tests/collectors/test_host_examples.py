@@ -12,7 +12,7 @@ from melt_stream.sensor import FileSensor
 from tests.collectors.host_tree import collect, plant, spoil
 
 NAMES = [
-    "battery", "cpu", "cpu_estimate", "cpufreq", "gpu", "hwmon", "ina3221", "memory", "network", "nvml", "odpm", "rapl", "thermal", "throttle",
+    "battery", "cpu", "cpu_estimate", "cpufreq", "fan", "gpu", "hwmon", "ina238", "ina3221", "memory", "network", "nvml", "odpm", "rapl", "thermal", "throttle",
 ]  # fmt: skip
 FROM_FILES = [name for name in NAMES if name != "nvml"]
 ON_THE_HOSTS_CLOCK = [name for name in FROM_FILES if name != "odpm"]

@@ -13,6 +13,8 @@ import pytest
 import trio
 
 from melt_stream.collectors.energyrunner import EnergyRunner
+from melt_stream.collectors.jtop_import import JtopImport
+from melt_stream.collectors.llm_profiler import LlmProfiler
 from melt_stream.collectors.mlperf_power import MlperfPower
 from melt_stream.collectors.monsoon_import import MonsoonImport
 from melt_stream.collectors.otii_import import OtiiImport
@@ -134,7 +136,9 @@ async def test_mangled_traces_are_imported_or_refused_with_their_place(tmp_path,
     assert [message for message in refusals if name not in message or "expected" not in message] == []
 
 
-@pytest.mark.parametrize("importer", [MonsoonImport, OtiiImport, Ppk2Import, TegrastatsImport])
+@pytest.mark.parametrize(
+    "importer", [JtopImport, LlmProfiler, MonsoonImport, OtiiImport, Ppk2Import, TegrastatsImport]
+)
 async def test_what_is_no_regular_file_is_not_waited_for(tmp_path, importer):
     os.mkfifo(tmp_path / "pipe")
     with trio.fail_after(5), pytest.raises(DataError, match="not a regular file"):

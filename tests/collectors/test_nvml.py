@@ -76,7 +76,7 @@ def test_state_in_its_units(tmp_path):
     (state,) = [row for (name, _), row in by_stream(Nvml(library=Library())).items() if name == "gpu"]
     assert state == {
         "gpu": 0, "utilization": 35, "memory_utilization": 20, "celsius": 54, "sm_clock": 1.8e9, "memory_clock": None,
-        "memory_used": 3 << 30, "memory_total": 8 << 30,
+        "memory_used": 3 << 30, "memory_total": 8 << 30, "held_back": 4,
     }  # fmt: skip
 
 

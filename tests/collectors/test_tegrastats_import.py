@@ -51,6 +51,8 @@ def test_a_line_of_each_generation():
     assert nano.watts == {"POM_5V_IN": 2.47, "POM_5V_GPU": 0.24, "POM_5V_CPU": 0.84}
     assert nano.celsius == {"PLL": 32, "CPU": 34.5, "PMIC": 100, "GPU": 34, "AO": 41, "thermal": 34}
     assert nano.state["cpu_load"] == pytest.approx(20 / 3)
+    assert nano.cores == {0: (12, 1479e6), 2: (8, 1479e6), 3: (0, 102e6)}
+    assert nano.state["cpu_hz"] == pytest.approx(1020e6)
     assert (nano.state["gpu_load"], nano.state["gpu_hz"], nano.state["emc_hz"]) == (45, 921e6, 1600e6)
     assert nano.state["ram_used"] == 1500 * 2**20
     assert orin.watts == {
@@ -97,7 +99,7 @@ def test_a_break_in_the_log_is_a_gap(tmp_path):
     keep = imported(TegrastatsImport(log(tmp_path, *(ORIN.format(time=t, soc=1) for t in times))))
     (gap,) = [gap for gap in keep.rows("run.gaps") if gap["stream"] == "power"]
     assert gap["lost_rows"] in (39, 40)
-    assert {gap["stream"] for gap in keep.rows("run.gaps")} == {"power", "thermal", "state"}
+    assert {gap["stream"] for gap in keep.rows("run.gaps")} == {"power", "thermal", "state", "cores"}
 
 
 def test_lines_that_a_logger_stamped_have_its_times(tmp_path):

@@ -6,11 +6,12 @@ import json
 
 import pytest
 
-from melt_stream.collectors.throttle import MODES, POWER_MODE, STATUS, Throttle, power_modes
+from melt_stream.collectors.throttle import MODES, OVERCURRENT, POWER_MODE, STATUS, Throttle, power_modes
 from melt_stream.errors import DeviceError
 from tests.collectors.host_tree import collect, plant, spoil
 
-TREE = Throttle.example()["tree"]
+WHOLE = Throttle.example()["tree"]
+TREE = {path: text for path, text in WHOLE.items() if "/oc" not in path}
 FAN = "sys/class/thermal/cooling_device0"
 
 
@@ -23,6 +24,17 @@ def test_states_and_the_named_mode(tmp_path):
     assert (
         Throttle(root=str(tmp_path)).check().what == "pwm-fan 2 of 4, thermal-cpufreq-0 0 of 28, power mode 1"
     )
+
+
+def test_events_of_over_current_are_counted_and_a_counter_that_cannot_be_read_is_no_row(tmp_path):
+    root = plant(tmp_path, WHOLE)
+    told = [row for stream, row in Throttle(root=root).read()[2:-1] if stream is OVERCURRENT]
+    assert told == [{"event": f"oc{n}", "count": 7 * n, "throttles": True} for n in (1, 2, 3)]
+    assert "oc3 21 times" in Throttle(root=root).check().what
+    spoil(root, "sys/class/hwmon/hwmon3/oc1_event_cnt", "sys/class/hwmon/hwmon3/oc2_throt_en")
+    left = [row for row in Throttle(root=root).read() if isinstance(row, tuple) and row[0] is OVERCURRENT]
+    assert [row["event"] for _, row in left] == ["oc2", "oc3"]
+    assert [row["throttles"] for _, row in left] == [None, True]
 
 
 def test_two_devices_of_a_kind_and_a_mode_without_a_name(tmp_path):
