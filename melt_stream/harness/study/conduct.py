@@ -88,7 +88,7 @@ def conduct(
         book = ledger(archive, [cell.id for cell in study.cells])
         if retry_failed:
             book.forgive(slot for slot in wanted if book.state(slot) == "failed")
-        todo = dict.fromkeys(slot.cell for slot in wanted if book.state(slot) == "to do")
+        todo = [slot.cell for slot in wanted if book.state(slot) == "to do"]
         ensure_models(((cell.configuration, cell.where) for cell in todo), observer.says)
         first = True
         while left := [slot for slot in wanted if book.state(slot) == "to do"]:
