@@ -11,8 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from melt_stream.analysis.compare import study_keys
+from melt_stream.analysis.study.battery import joules_of
 from melt_stream.analysis.study.pareto import front
 from melt_stream.cli._app import run as cli
+from melt_stream.errors import ConfigError
 from melt_stream.harness.study.reported import material, studies
 from melt_stream.run import Run
 from tests import packed_run
@@ -97,6 +99,23 @@ def test_the_page_needs_no_network_and_links_every_run(archive, capsys):
         ("Q4_0", 3),
     }
     assert (archive / "t" / "runs.csv").read_text().count("\n") == 9
+
+
+@pytest.mark.parametrize(
+    ("text", "joules"), [("4410mAh@3.85V", 4410 * 3.6 * 3.85), ("17 Wh", 61_200), ("17000mWh", 61_200)]
+)
+def test_a_battery_is_worth_so_many_requests(archive, text, joules):
+    assert joules_of(text) == pytest.approx(joules)
+    for cell in material(archive, "widths", joules_of(text)).cells:
+        each, charge = cell.figures["request.j_per_request"], cell.figures["request.per_charge"]
+        assert charge.value == pytest.approx(joules / each.value)
+        assert charge.low < charge.value < charge.high
+
+
+@pytest.mark.parametrize("text", ["", "4410mAh", "17", "1.2.3Wh", "lots"])
+def test_a_battery_that_is_none_says_what_is(text):
+    with pytest.raises(ConfigError, match="--battery: expected a charge"):
+        joules_of(text)
 
 
 def test_a_page_elsewhere_still_leads_to_the_runs(archive, tmp_path_factory):

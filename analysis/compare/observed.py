@@ -16,12 +16,12 @@ from melt_stream.errors import Inconclusive
 from melt_stream.run import Run
 
 COLUMNS = {
-    "j_per_token": "joules_per_token", "mwh_per_token": "mwh_per_token", "joules": "joules", "net_joules": "net_joules",
+    "j_per_token": "joules_per_token", "j_per_request": "joules_per_request", "mwh_per_token": "mwh_per_token", "joules": "joules", "net_joules": "net_joules",
     "mean_w": "mean_w", "tokens_per_s": "tokens_per_s", "ttft_s": "ttft_s", "itl_p50_s": "itl_p50_s",
     "itl_p95_s": "itl_p95_s", "seconds": "duration_s",
 }  # fmt: skip
 """The second word of a metric's name, and the column of ``phase_rows.Row`` that it is; the first word is the phase."""
-ENERGY = frozenset({"j_per_token", "mwh_per_token", "joules", "net_joules", "mean_w"})
+ENERGY = frozenset({"j_per_token", "j_per_request", "mwh_per_token", "joules", "net_joules", "mean_w"})
 OF_REQUESTS = frozenset({"queue", "prefill", "decode", "request", "window"})
 Key = tuple[Any, ...]
 

@@ -14,9 +14,11 @@ from melt_stream.analysis.compare.observed import Side, side, value
 from melt_stream.run import Run
 
 METRICS = (
-    "request.j_per_token", "prefill.j_per_token", "decode.j_per_token", "decode.mean_w", "prefill.tokens_per_s", "decode.tokens_per_s",
+    "request.j_per_token", "request.j_per_request", "prefill.j_per_token", "decode.j_per_token", "decode.mean_w", "prefill.tokens_per_s", "decode.tokens_per_s",
     "request.ttft_s", "decode.itl_p50_s", "decode.itl_p95_s", "prefill.joules", "decode.joules", "window.joules", "run.joules",
 )  # fmt: skip
+PER_CHARGE = "request.per_charge"
+"""Requests that a charge is enough for, as if the battery fed what was measured."""
 FAR = 3.5
 """A repetition is called an outlier where its modified z-score, 0.6745 |x - median| / MAD, is larger (Iglewicz and Hoaglin, 1993). None is
 left out."""
@@ -86,17 +88,29 @@ class Material:
 
 
 def gather(
-    study: str, entries: Sequence[Entry], runs: Mapping[str, Run], told: Mapping[str, Sequence[Row]]
+    study: str,
+    entries: Sequence[Entry],
+    runs: Mapping[str, Run],
+    told: Mapping[str, Sequence[Row]],
+    battery_j: float | None = None,
 ) -> Material:
     """Make the material of a study.
 
     ``entries`` are its runs as the catalogue has them, ``runs`` the packed ones that count, by id; ``told`` are rows of the views
-    ``accuracy`` (of the whole archive), ``qoe`` and ``requests`` (of these runs).
+    ``accuracy`` (of the whole archive), ``qoe`` and ``requests`` (of these runs). ``battery_j`` is the energy of a charge, from which
+    prompts per charge follow.
     """
     cells = [made for group in _by_cell(entries) for made in _cells(group, runs)]
     for cell in cells:
         _fill(cell, told)
+        if battery_j is not None and (each := cell.figures.get("request.j_per_request")):
+            cell.figures[PER_CHARGE] = _per_charge(each, battery_j)
     return Material(study, cells, list(entries), list(told.get("requests", ())))
+
+
+def _per_charge(each: Figure, battery_j: float) -> Figure:
+    low, high = (None if x is None else battery_j / x for x in (each.high, each.low))
+    return Figure(battery_j / each.value, low, high, each.count)
 
 
 def _by_cell(entries: Iterable[Entry]) -> list[list[Entry]]:

@@ -11,12 +11,13 @@ import pyarrow as pa
 from melt_stream.analysis.catalogue import outcome_of, seconds_of
 from melt_stream.analysis.compare.observed import ENERGY
 from melt_stream.analysis.report.tables import table
-from melt_stream.analysis.study.gather import Cell, Figure, Material
+from melt_stream.analysis.study.gather import PER_CHARGE, Cell, Figure, Material
 from melt_stream.analysis.study.pareto import front
 from melt_stream.analysis.wording import NOTHING, number, percent
 
 SHOWN = {
     "request.j_per_token": "J/output token", "prefill.j_per_token": "prefill J/token", "decode.j_per_token": "decode J/token",
+    "request.j_per_request": "J/request", PER_CHARGE: "requests/charge",
     "decode.mean_w": "decode W", "prefill.tokens_per_s": "prefill tokens/s", "decode.tokens_per_s": "decode tokens/s",
     "request.ttft_s": "TTFT / s", "decode.itl_p50_s": "ITL p50 / s", "decode.itl_p95_s": "ITL p95 / s", "window.joules": "window J",
     "run.joules": "run J",

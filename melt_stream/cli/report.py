@@ -25,6 +25,9 @@ def report(
     tables: Annotated[
         Path | None, Parameter(help="Of a study: a folder for its tables as CSV and Parquet.")
     ] = None,
+    battery: Annotated[
+        str | None, Parameter(help="Of a study: a battery, such as 4410mAh@3.85V, for requests per charge.")
+    ] = None,
     options: Options = NO_OPTIONS,
 ) -> None:
     """Write a report: of a run, power over time with phases and tokens; of a study, its cells with intervals, side by side."""
@@ -32,10 +35,10 @@ def report(
     from melt_stream.harness.study.reported import studies
 
     if name in studies(options.folder):
-        _study(name, out, tables, options)
-    elif tables is not None:
+        _study(name, out, tables, battery, options)
+    elif tables is not None or battery is not None:
         raise ConfigError(
-            f"--tables: expected the name of a study, got {name!r}; `melt-stream export` writes a run's"
+            f"--tables, --battery: expected the name of a study, got {name!r}; `melt-stream export` writes a run's"
         )
     else:
         _run(name, out, options)
@@ -53,10 +56,14 @@ def _run(name: str, out: Path | None, options: Options) -> None:
         print(path)
 
 
-def _study(name: str, out: Path | None, tables: Path | None, options: Options) -> None:
+def _study(name: str, out: Path | None, tables: Path | None, battery: str | None, options: Options) -> None:
+    from melt_stream.analysis.study.battery import joules_of
     from melt_stream.harness.study.reported import material, write, write_tables
 
-    found, path = material(options.folder, name), out or options.folder / f"study-{name}.html"
+    found, path = (
+        material(options.folder, name, joules_of(battery) if battery else None),
+        out or options.folder / f"study-{name}.html",
+    )
     write(found, options.folder, path)
     files = write_tables(found, tables) if tables is not None else []
     if options.json:

@@ -28,13 +28,13 @@ def studies(archive: Path) -> list[str]:
     return sorted({entry["study"]["name"] for entry in catalogue(archive) if entry["study"]})
 
 
-def material(archive: Path, study: str) -> Material:
-    """Gather a study's runs; those that were not packed are packed first."""
+def material(archive: Path, study: str, battery_j: float | None = None) -> Material:
+    """Gather a study's runs; those that were not packed are packed first. ``battery_j``: of a charge."""
     entries = [entry for entry in catalogue(archive) if entry["study"].get("name") == study]
     runs = {entry["id"]: packed_run(archive, entry["id"]) for entry in entries if _counts(entry)}
     told = {"accuracy": _rows(archive, "accuracy")} if _has(archive, "accuracy") else {}
     told |= {view: _rows(list(runs.values()), view) for view in ("qoe", "requests")} if runs else {}
-    return gather(study, entries, runs, told)
+    return gather(study, entries, runs, told, battery_j)
 
 
 def write(of: Material, archive: Path, out: Path) -> None:
