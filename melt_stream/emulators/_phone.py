@@ -53,11 +53,21 @@ class Phone:
     def root(self) -> str:
         return "/" if self.own_root else str(self.tree)
 
+    @property
+    def shell(self) -> str:
+        """Where its shell is, as it sees it."""
+        return "/system/bin/sh" if self.own_root else str(self.tree / "system/bin/sh")
+
     def command(self, line: str) -> Sequence[str]:
         """The words that run a line in its shell; no line: the shell itself."""
         inside = ["nsenter", "-t", str(self.holder), "-m", "-T", "--"] if self.own_root else []
-        shell = "/system/bin/sh" if self.own_root else str(self.tree / "system/bin/sh")
-        return [*inside, shell, *(["-c", line] if line else [])]
+        return [*inside, self.shell, *(["-c", line] if line else [])]
+
+    def install(self, scripts: Mapping[str, str]) -> None:
+        """Put programs on its PATH."""
+        self.write({f"system/bin/{name}": text for name, text in scripts.items()})
+        for name in scripts:
+            (self.tree / "system/bin" / name).chmod(0o755)
 
     def find(self, path: str) -> Path:
         """From its name of a file to ours."""

@@ -1,0 +1,105 @@
+"""A look-alike of Android's ``perfetto``: ``perfetto --txt -c - -o -`` traces ``android.power`` until SIGTERM, from an emulated phone's insides.
+
+It knows the keys of the configuration that our collector sends and refuses others, as the real one does; ``RENOUNCED`` in
+its environment names words that an older Android does not know.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import threading
+from pathlib import Path
+
+from melt_stream.clock import REALTIME, read_host_clocks
+from melt_stream.emulators import _perfetto_trace as trace
+from melt_stream.emulators._phone_power import boottime_ns
+
+KEYS = frozenset(
+    "buffers size_kb fill_policy data_sources config name android_power_config battery_poll_ms battery_counters collect_power_rails "
+    "write_into_file file_write_period_ms flush_period_ms duration_ms".split()
+)
+COUNTERS = {"CHARGE": 1, "CAPACITY_PERCENT": 2, "CURRENT": 3, "CURRENT_AVG": 4, "VOLTAGE": 7}
+SNAPSHOT_EVERY = 10
+"""Polls."""
+_CHANNEL = re.compile(r"CH\d+\(T=\d+\)\[(\S+)\], (\d+)")
+_NAME = re.compile(r"\S+\((\S+?)\):(\S+)")
+
+
+def main(arguments: list[str]) -> int:
+    """Trace; return the exit status."""
+    inside, options = Path(arguments[0]), arguments[1:]
+    if options != ["--txt", "-c", "-", "-o", "-"]:
+        sys.stderr.write(f"Usage: perfetto --txt -c - -o -, got {options}\n")
+        return 1
+    text = sys.stdin.read()
+    unknown = os.environ.get("RENOUNCED", "").split()
+    for word in re.findall(r"[A-Za-z_]\w*", re.sub(r'"[^"]*"', "", text)):
+        known = word in KEYS or word in {"true", "RING_BUFFER"} or word.startswith("BATTERY_COUNTER_")
+        if not known or word in unknown:
+            sys.stderr.write(f"-:1:1 error: Unexpected value '{word}'\n")
+            return 1
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    counters = [COUNTERS[name] for name in re.findall(r"BATTERY_COUNTER_(\w+)", text)]
+    _trace(inside, _number(text, "battery_poll_ms"), counters, stop)
+    return 0
+
+
+def _trace(inside: Path, poll_ms: int, counters: list[int], stop: threading.Event) -> None:
+    polls, told = 0, False
+    while True:
+        if polls % SNAPSHOT_EVERY == 0:
+            _write(trace.packet(_clocks(), sequence=1))
+        now = boottime_ns()
+        values = {k: v for k, v in _battery(inside).items() if k in counters}
+        _write(trace.packet(trace.battery(now, values), sequence=2, dropped=polls == 0))
+        chips = _chips(inside)
+        names = {index: about for index, about, _, _ in chips} if not told else {}
+        energies = [(index, ms, uws) for index, _, ms, uws in chips]
+        if chips:
+            _write(trace.packet(trace.rails(now, names, energies), sequence=2))
+        told, polls = True, polls + 1
+        sys.stdout.buffer.flush()
+        if stop.wait(poll_ms / 1000 - (boottime_ns() // 1_000_000 % poll_ms) / 1000):
+            break
+    _write(trace.packet(trace.stats(), sequence=1))
+    sys.stdout.buffer.flush()
+
+
+def _write(data: bytes) -> None:
+    sys.stdout.buffer.write(data)
+
+
+def _clocks() -> bytes:
+    wall = next(reading.tick for reading in read_host_clocks() if reading.clock == REALTIME)
+    return trace.clocks({trace.BOOTTIME: boottime_ns(), trace.REALTIME: wall})
+
+
+def _battery(inside: Path) -> dict[int, int | float]:
+    microamps, microvolts, capacity = map(int, (inside / "gauge").read_text().split())
+    return {1: 3_652_000, 2: float(capacity), 3: microamps, 4: microamps, 7: microvolts}
+
+
+def _chips(inside: Path) -> list[tuple[int, tuple[str, str, int], int, int]]:
+    """Each rail's index, name, moment (ms) and counter (uWs)."""
+    found: list[tuple[int, tuple[str, str, int], int, int]] = []
+    for folder in sorted((inside / "odpm").glob("iio:device*")):
+        subsystems = dict(_NAME.findall((folder / "available_rails").read_text()))
+        rate = round(float((folder / "sampling_rate").read_text()))
+        stamp, *lines = (folder / "energy_value").read_text().splitlines()
+        for rail, energy in _CHANNEL.findall("\n".join(lines)):
+            about = rail, subsystems[rail], rate
+            found.append((len(found), about, int(stamp.removeprefix("t=")), int(energy)))
+    return found
+
+
+def _number(text: str, key: str) -> int:
+    match = re.search(rf"\b{key}: (\d+)", text)
+    return int(match[1]) if match else 1000
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
