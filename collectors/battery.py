@@ -105,7 +105,9 @@ class Battery(FileSensor):
                 "decided": how,
                 "reads": "power_now" if reading.is_power else "current_now",
                 "first": reading.number,
-                "sign": sign_of(text(self._newest, f"{name}/status"), reading.number) if self._newest else None,
+                "sign": sign_of(text(self._newest, f"{name}/status"), reading.number)
+                if self._newest
+                else None,
             }
             for name, reading in _readings(self._newest).items()
         }

@@ -17,13 +17,11 @@ from melt_stream.clock import REALTIME, read_host_clocks
 from melt_stream.emulators import _perfetto_trace as trace
 from melt_stream.emulators._phone_power import boottime_ns
 
-KEYS = frozenset(
+KEYS = (
     "buffers size_kb fill_policy data_sources config name android_power_config battery_poll_ms battery_counters collect_power_rails "
-    "write_into_file file_write_period_ms flush_period_ms duration_ms".split()
+    "write_into_file file_write_period_ms flush_period_ms duration_ms builtin_data_sources snapshot_interval_ms"
 )
 COUNTERS = {"CHARGE": 1, "CAPACITY_PERCENT": 2, "CURRENT": 3, "CURRENT_AVG": 4, "VOLTAGE": 7}
-SNAPSHOT_EVERY = 10
-"""Polls."""
 _CHANNEL = re.compile(r"CH\d+\(T=\d+\)\[(\S+)\], (\d+)")
 _NAME = re.compile(r"\S+\((\S+?)\):(\S+)")
 
@@ -37,23 +35,30 @@ def main(arguments: list[str]) -> int:
     text = sys.stdin.read()
     unknown = os.environ.get("RENOUNCED", "").split()
     for word in re.findall(r"[A-Za-z_]\w*", re.sub(r'"[^"]*"', "", text)):
-        known = word in KEYS or word in {"true", "RING_BUFFER"} or word.startswith("BATTERY_COUNTER_")
+        known = word in KEYS.split() or word in {"true", "RING_BUFFER"} or word.startswith("BATTERY_COUNTER_")
         if not known or word in unknown:
             sys.stderr.write(f"-:1:1 error: Unexpected value '{word}'\n")
             return 1
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     counters = [COUNTERS[name] for name in re.findall(r"BATTERY_COUNTER_(\w+)", text)]
-    _trace(inside, _number(text, "battery_poll_ms"), counters, stop)
+    _trace(
+        inside,
+        _number(text, "battery_poll_ms", 1000),
+        _number(text, "snapshot_interval_ms", 10_000),
+        counters,
+        stop,
+    )
     return 0
 
 
-def _trace(inside: Path, poll_ms: int, counters: list[int], stop: threading.Event) -> None:
-    polls, told = 0, False
+def _trace(inside: Path, poll_ms: int, snapshot_ms: int, counters: list[int], stop: threading.Event) -> None:
+    polls, told, shown = 0, False, 0
     while True:
-        if polls % SNAPSHOT_EVERY == 0:
-            _write(trace.packet(_clocks(), sequence=1))
         now = boottime_ns()
+        if now - shown >= snapshot_ms * 1_000_000:
+            shown = now
+            _write(trace.packet(_clocks(), sequence=1))
         values = {k: v for k, v in _battery(inside).items() if k in counters}
         _write(trace.packet(trace.battery(now, values), sequence=2, dropped=polls == 0))
         chips = _chips(inside)
@@ -96,9 +101,9 @@ def _chips(inside: Path) -> list[tuple[int, tuple[str, str, int], int, int]]:
     return found
 
 
-def _number(text: str, key: str) -> int:
+def _number(text: str, key: str, default: int) -> int:
     match = re.search(rf"\b{key}: (\d+)", text)
-    return int(match[1]) if match else 1000
+    return int(match[1]) if match else default
 
 
 if __name__ == "__main__":

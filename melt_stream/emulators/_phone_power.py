@@ -18,6 +18,7 @@ RATE_HZ = 125.0
 REFRESH_S = 0.16
 """20 of a chip's samples: it is never asked more often."""
 STEP_S = 0.001
+FULL_UAH = 3_652_000
 APART_MS = 2
 """The chips are asked one after the other."""
 
@@ -38,13 +39,18 @@ class Counters:
     _counted: float = 0.0
     _began_ms: int = field(default=-1)
 
+    @property
+    def microamp_hours(self) -> int:
+        """What is left of the battery's charge."""
+        return FULL_UAH - round(self.joules / self.volts / 3600 * 1e6)
+
     def files(self, seconds: float) -> dict[str, str]:
         """Count up to now, ``seconds`` of the load, and return what the driver's files say, by chip's folder and name."""
         self._count(seconds)
         at_ms = round(boottime_ns() / 1e6 + self.ahead_s * 1e3)
         if self._began_ms < 0:
             self._began_ms = at_ms
-        texts = {}
+        texts: dict[str, str] = {}
         for number, (folder, (chip, rails)) in enumerate(CHIPS.items()):
             lines = [f"t={at_ms + number * APART_MS}"]
             for channel, (rail, (_, share)) in enumerate(rails.items()):
@@ -61,6 +67,6 @@ class Counters:
     def _count(self, seconds: float) -> None:
         count = max(1, round((seconds - self._counted) / STEP_S))
         step = (seconds - self._counted) / count
-        middles = self._counted + (np.arange(count) + 0.5) * step
+        middles = np.asarray(self._counted + (np.arange(count) + 0.5) * step, np.float64)
         self.joules += float(self.load.watts(middles, self.volts).sum() * step)
         self._counted = seconds

@@ -167,7 +167,9 @@ class Android(Emulated):
         status = "Charging" if self.plugged else "Discharging"
         return {
             f"{INSIDE}/gauge": f"{-round(amps * 1e6)} {round(self.volts * 1e6)} {CAPACITY}\n",
-            f"{INSIDE}/battery": battery_text(status, self.plugged, self.volts, CAPACITY, celsius["battery"][1]),
+            f"{INSIDE}/battery": battery_text(
+                status, self.plugged, self.volts, CAPACITY, celsius["battery"][1]
+            ),
             f"{INSIDE}/thermalservice": thermal_text(celsius, throttled),
         }
 
@@ -188,9 +190,7 @@ class Android(Emulated):
     def _supplies(self) -> dict[str, str]:
         """What /sys says of the battery, its charger, and the thermal zones' types."""
         status = "Charging" if self.plugged else "Discharging"
-        zones = {
-            f"sys/class/thermal/thermal_zone{zone}/type": f"{name}\n" for zone, name in enumerate(ZONES)
-        }
+        zones = {f"sys/class/thermal/thermal_zone{zone}/type": f"{name}\n" for zone, name in enumerate(ZONES)}
         return zones | {
             f"{SUPPLY}/battery/type": "Battery\n", f"{SUPPLY}/battery/status": f"{status}\n",
             f"{SUPPLY}/battery/capacity": f"{CAPACITY}\n", f"{SUPPLY}/battery/temp": "310\n",
