@@ -45,9 +45,10 @@ class Asking:
     """A service, and how to ask for it."""
 
     command: Sequence[str]
-    """``dumpsys``, or what stands for it."""
+    """``dumpsys``, or what stands for it; the service's name comes after it."""
     service: str
     period_s: float
+    expected: str = "what dumpsys prints on Android 10 or later"
 
     async def dumps(self, place: Place, out: Outlet) -> AsyncGenerator[Dump, None]:
         """Yield dumps until left. Use it with ``contextlib.aclosing``. Raises ``Gone`` where the link ends."""
@@ -66,7 +67,7 @@ class Asking:
                     size += len(line.text)
                     if size > LARGEST:
                         raise DeviceError(
-                            f"{place.device.name}: dumpsys {self.service}: expected up to {LARGEST} characters, got more"
+                            f"{place.device.name}: {self.command[0]} {self.service}: expected up to {LARGEST} characters, got more"
                         )
 
     async def tell(
@@ -91,8 +92,11 @@ class Asking:
                     continue
                 if bad and last is not None:
                     for stream in streams:
-                        out.gap(stream, last, dump.tick, "dumpsys gave no dump", lost=bad, epoch=epoch)
+                        out.gap(
+                            stream, last, dump.tick, f"{self.command[0]} gave nothing", lost=bad, epoch=epoch
+                        )
                 bad, last = 0, dump.tick
+                out.ready()
                 half = (dump.after - dump.before + 1) / 2
                 take(said, {"tick": dump.tick, "t_u": round(half * place.clock.tick_ns), "epoch": epoch})
 
@@ -100,8 +104,7 @@ class Asking:
         kind = Transient if ever else DeviceError
         said = " ".join(text.split())[:120] or "nothing"
         return kind(
-            f"{place.device.name}: expected what dumpsys {self.service} prints on Android 10 or later, got {said!r}; "
-            f"try: adb shell dumpsys {self.service}"
+            f"{place.device.name}: expected {self.expected}, got {said!r} from {self.command[0]} {self.service}"
         )
 
 
@@ -111,17 +114,17 @@ def here() -> Place:
 
 
 @dataclass
-class Dumped:
-    """The fields of a collector of dumps."""
+class Asked:
+    """The fields of a collector that asks the phone now and then."""
 
     _: KW_ONLY
     hz: Annotated[float, Gt(0), Le(1)] = 1.0
     """Times a second."""
-    command: tuple[str, ...] = ("dumpsys",)
-    """What is run, with the service's name after it."""
     optional: bool = False
     """True where its failure does not end the run."""
     place: Place = field(default_factory=here, init=False)
+    streams: tuple[Stream, ...] = field(default=(), init=False, repr=False)
+    """Those that it fills, once it runs: they are on the clock of its place."""
 
     def on(self, place: Place) -> Self:
         """The same, of the phone at ``place``."""

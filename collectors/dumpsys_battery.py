@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from melt_stream.collectors._dumps import Asking, Dumped, Stamp
+from melt_stream.collectors._dumps import Asked, Asking, Stamp
 from melt_stream.collectors._dumpsys import Battery, battery, charge_scale
 from melt_stream.outlet import Outlet
 from melt_stream.rail import Rail
@@ -18,7 +18,7 @@ RAIL = Rail(
 
 
 @dataclass
-class DumpsysBattery(Dumped):
+class DumpsysBattery(Asked):
     """``dumpsys battery``, at most once a second: the charge that is left, counted down, with the battery's voltage.
 
     While the battery is not discharging, or a charger is plugged in, its charge says nothing of the load: ``charge`` is null
@@ -26,6 +26,8 @@ class DumpsysBattery(Dumped):
     service's, ``Transient`` where ten in a row are none.
     """
 
+    command: tuple[str, ...] = ("dumpsys",)
+    """What is run, with the service's name after it."""
     _scale: float | None = field(default=None, init=False, repr=False)
 
     @staticmethod
@@ -41,6 +43,7 @@ class DumpsysBattery(Dumped):
             "battery_service", clock=self.place.clock, rail=str, status=str, plugged=bool, charge=Unit("mA.h"), volts=V,
             capacity=PERCENT, celsius=CELSIUS, reported=int,
         ).as_polled(1e9 / self.hz)  # fmt: skip
+        self.streams = (stream,)
         out.rail(stream, RAIL)
 
         def take(said: Battery, stamp: Stamp) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from melt_stream.collectors._dumps import Asking, Dumped, Stamp
+from melt_stream.collectors._dumps import Asked, Asking, Stamp
 from melt_stream.collectors._dumpsys import LEVELS, Thermal, thermal
 from melt_stream.outlet import Outlet
 from melt_stream.stream import Stream
@@ -13,11 +13,14 @@ from melt_stream.units import CELSIUS
 
 
 @dataclass
-class DumpsysThermal(Dumped):
+class DumpsysThermal(Asked):
     """``dumpsys thermalservice``, at most once a second: each takes the phone 10 to 50 ms.
 
     Raises ``DeviceError`` where the first answer is none of that service's, ``Transient`` where ten in a row are none.
     """
+
+    command: tuple[str, ...] = ("dumpsys",)
+    """What is run, with the service's name after it."""
 
     @staticmethod
     def example() -> dict[str, Any]:
@@ -32,7 +35,7 @@ class DumpsysThermal(Dumped):
         clock, period_ns = self.place.clock, 1e9 / self.hz
         zones = Stream("thermal", clock=clock, zone=str, celsius=CELSIUS, part=str, throttles=int)
         levels = Stream("throttling", clock=clock, level=int, name=str)
-        zones, levels = zones.as_polled(period_ns), levels.as_polled(period_ns)
+        self.streams = zones, levels = zones.as_polled(period_ns), levels.as_polled(period_ns)
 
         def take(said: Thermal, stamp: Stamp) -> None:
             for zone in said.temperatures:

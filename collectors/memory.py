@@ -12,7 +12,7 @@ from annotated_types import Gt, Le
 
 from melt_stream.collector import Health
 from melt_stream.collectors._sysfs import health, integers, text
-from melt_stream.errors import DeviceError
+from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.outlet import Row
 from melt_stream.sensor import Files, FileSensor, Find, Rows, finder, read_files
 from melt_stream.stream import Column, Stream
@@ -66,7 +66,13 @@ class Memory(FileSensor):
     def look(self) -> tuple[Files, dict[str, str]]:
         return super().look(), self._processes()
 
-    def tell(self, seen: tuple[Files, dict[str, str]]) -> Rows:
+    def tell(self, seen: tuple[Files, dict[str, str]] | Files) -> Rows:
+        if isinstance(seen, Files):  # read by the loop on a device, which knows no names of processes
+            if self.pid is not None or self.process is not None:
+                raise ConfigError(
+                    "memory: expected pid and process only on the host, got them on a device; use kind = 'process_memory' there"
+                )
+            seen = seen, {}
         files, rollups = seen
         host = super().tell(files)
         assert isinstance(host, dict)  # as parse makes it

@@ -17,6 +17,7 @@ from melt_stream.collectors._protobuf import Records
 from melt_stream.devices import Channel, Gone, Place
 from melt_stream.errors import ConfigError, DataError, DeviceError
 from melt_stream.outlet import Outlet
+from melt_stream.stream import Stream
 
 STATUS_S = 10.0
 """How often the battery service is asked whether the battery discharges."""
@@ -24,6 +25,14 @@ SILENCE_S = 15.0
 """The trace is taken for dead after so long without a byte: it is written out each second."""
 FAREWELL_S = 5.0
 """What perfetto has to write out the rest when it is asked to stop."""
+
+
+_TRACE = (
+    "0a1c32180a0808061080a8d6b9070a0c080110dbeaafc1a9f5c3f51850010a374080d0acf30ec2022c0a1f08001210565359535f5057525f444953504c4159"
+    "1a07446973706c6179207d1209080010a01f1880897a50010a1b4080d0acf30eb2021018c7a5e0ffffffffffff013890feea0150020a174080e497d012c202"
+    "0c120a080010882718a0cb980150010a1b4080e497d012b2021018c7a5e0ffffffffffff013890feea015002"
+)
+"""An example: the clocks, then a rail and the battery twice."""
 
 
 @dataclass
@@ -51,6 +60,8 @@ class PerfettoPower:
     optional: bool = False
     """True where its failure does not end the run."""
     place: Place = field(default_factory=here, init=False)
+    streams: tuple[Stream, ...] = field(default=(), init=False, repr=False)
+    """Those that it fills, once it runs."""
 
     def __post_init__(self) -> None:
         if not (self.rails or self.battery):
@@ -64,13 +75,10 @@ class PerfettoPower:
 
     @staticmethod
     def example() -> dict[str, Any]:
-        snapshot = r"\n\x18\x32\x16\n\x08\x08\x06\x10\x80\xa8\xd6\xb9\x07\n\x0a\x08\x01\x10\x80\x80\xd0\x96\xa1\xf5\xc3\xf5\x18"
-        trace = r"printf '%b' '" + snapshot + r"'; exec sleep 60"
+        octal = "".join(f"\\0{byte:03o}" for byte in bytes.fromhex(_TRACE))
         battery = "Current Battery Service state:\n  USB powered: false\n  status: 3\n  level: 83\n  voltage: 4052\n"
-        return {
-            "kind": "plain",
-            "config": {"command": ["sh", "-c", trace], "dumpsys": ["printf", "%s# %s", battery]},
-        }
+        trace = ["sh", "-c", f"printf %b '{octal}'; exec sleep 60"]
+        return {"kind": "plain", "config": {"command": trace, "dumpsys": ["printf", "%s# %s", battery]}}
 
     async def collect(self, out: Outlet) -> None:
         told = _Told()
@@ -82,6 +90,7 @@ class PerfettoPower:
             rows = told.rows = Rows(
                 out, self.hz, self.unit, self.ignore_plugged, self.place.clock, told.epoch, told.service
             )
+            self.streams = rows.rails, rows.battery
             try:
                 await self._trace(rows)
             finally:

@@ -84,8 +84,8 @@ def _clocks() -> bytes:
 
 
 def _battery(inside: Path) -> dict[int, int | float]:
-    microamps, microvolts, capacity = map(int, (inside / "gauge").read_text().split())
-    return {1: 3_652_000, 2: float(capacity), 3: microamps, 4: microamps, 7: microvolts}
+    microamps, microvolts, capacity, left = map(int, (inside / "gauge").read_text().split())
+    return {1: left, 2: float(capacity), 3: microamps, 4: microamps, 7: microvolts}
 
 
 def _chips(inside: Path) -> list[tuple[int, tuple[str, str, int], int, int]]:

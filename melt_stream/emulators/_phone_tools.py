@@ -36,12 +36,14 @@ def tools(root: str, shell: str) -> dict[str, str]:
     return made
 
 
-def battery_text(status: str, plugged: bool, volts: float, capacity: int, celsius: float, charge: int) -> str:
+def battery_text(
+    status: str, *, plugged: bool, volts: float, capacity: int, celsius: float, charge: int
+) -> str:
     """What ``dumpsys battery`` prints, as Android 13 does."""
     return (
         "Current Battery Service state:\n"
         f"  AC powered: false\n  USB powered: {str(plugged).lower()}\n  Wireless powered: false\n  Dock powered: false\n"
-        "  Max charging current: 0\n  Max charging voltage: 0\n  Charge counter: {charge}\n"
+        f"  Max charging current: 0\n  Max charging voltage: 0\n  Charge counter: {charge}\n"
         f"  status: {STATUS[status]}\n  health: 2\n  present: true\n  level: {capacity}\n  scale: 100\n"
         f"  voltage: {round(volts * 1000)}\n  temperature: {round(celsius * 10)}\n  technology: Li-ion\n"
     )

@@ -166,9 +166,14 @@ class Android(Emulated):
         throttled = (share >= LIGHT) + (share >= MODERATE)
         status = "Charging" if self.plugged else "Discharging"
         return {
-            f"{INSIDE}/gauge": f"{-round(amps * 1e6)} {round(self.volts * 1e6)} {CAPACITY}\n",
+            f"{INSIDE}/gauge": f"{-round(amps * 1e6)} {round(self.volts * 1e6)} {CAPACITY} {self._counters.microamp_hours}\n",
             f"{INSIDE}/battery": battery_text(
-                status, self.plugged, self.volts, CAPACITY, celsius["battery"][1]
+                status,
+                plugged=self.plugged,
+                volts=self.volts,
+                capacity=CAPACITY,
+                celsius=celsius["battery"][1],
+                charge=self._counters.microamp_hours,
             ),
             f"{INSIDE}/thermalservice": thermal_text(celsius, throttled),
         }
