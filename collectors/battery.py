@@ -48,6 +48,7 @@ class Battery(FileSensor):
     hz: Annotated[float, Gt(0), Le(20_000)] = 2.0
     """Reads a second; gauges refresh every 0.25 to 30 s."""
 
+    elsewhere = "perfetto_power or dumpsys_battery"
     stream = CURRENT
     _newest: Files | None = field(default=None, init=False, repr=False, compare=False)
     _units: dict[str, GaugeUnit] = field(default_factory=dict, init=False, repr=False, compare=False)

@@ -61,6 +61,7 @@ class Odpm(FileSensor):
     hz: Annotated[float, Gt(0), Le(20_000)] = 10.0
     """Reads a second. The chips are asked at most every 20 of their samples: 20 ms at 1 kHz, 160 ms at 125 Hz."""
 
+    elsewhere = "perfetto_power"
     stream = Stream(
         "odpm",
         clock=CLOCK,
@@ -95,6 +96,11 @@ class Odpm(FileSensor):
             kind = DeviceError if self.first is None else Transient
             raise kind(
                 f"ODPM: expected energy_value to say t=..., CH0(T=...)[...], ..., got none; {why_not(files)}"
+            )
+        names = {name for one in found.values() for name in one.counters}
+        if self.first is None and (missing := set(self.total) - names):
+            raise DeviceError(
+                f"ODPM: total: expected the rails {', '.join(sorted(missing))}, got {', '.join(sorted(names))}"
             )
         self._begin_anew(found)
         items = [

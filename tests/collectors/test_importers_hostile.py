@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from melt_stream.collectors.energyrunner import EnergyRunner
+from melt_stream.collectors.melt_app_import import MeltAppImport
 from melt_stream.collectors.mlperf_power import MlperfPower
 from melt_stream.collectors.monsoon_import import MonsoonImport
 from melt_stream.collectors.otii_import import OtiiImport
@@ -107,6 +108,7 @@ def saved_session() -> bytes:
 @pytest.mark.parametrize(
     ("importer", "name", "good"),
     [
+        (MeltAppImport, "a.json", MeltAppImport.example()["tree"]["measurements_iter0.json"].encode()),
         (MonsoonImport, "a.csv", of_example(MonsoonImport)),
         (OtiiImport, "a.csv", of_example(OtiiImport)),
         (Ppk2Import, "a.csv", of_example(Ppk2Import)),
@@ -134,7 +136,7 @@ async def test_mangled_traces_are_imported_or_refused_with_their_place(tmp_path,
     assert [message for message in refusals if name not in message or "expected" not in message] == []
 
 
-@pytest.mark.parametrize("importer", [MonsoonImport, OtiiImport, Ppk2Import, TegrastatsImport])
+@pytest.mark.parametrize("importer", [MeltAppImport, MonsoonImport, OtiiImport, Ppk2Import, TegrastatsImport])
 async def test_what_is_no_regular_file_is_not_waited_for(tmp_path, importer):
     os.mkfifo(tmp_path / "pipe")
     with trio.fail_after(5), pytest.raises(DataError, match="not a regular file"):
