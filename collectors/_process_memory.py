@@ -114,6 +114,8 @@ def _process(block: str) -> Process | None:
     stat = _STAT.fullmatch(_of(block, "stat"))
     if stat is None or len(words := stat[2].split()) <= STARTED or not words[STARTED].isdecimal():
         return None
+    if words[0] in {"Z", "X"}:  # it is dead, and only waited for
+        return None
     status, rollup = (integers(_of(block, kind)) for kind in ("status", "rollup"))
     private = [rollup[name] for name in ("Private_Clean", "Private_Dirty") if name in rollup]
     kib = {

@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 from melt_stream.clock import REALTIME, read_host_clocks
@@ -41,37 +42,48 @@ def main(arguments: list[str]) -> int:
             return 1
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    counters = [COUNTERS[name] for name in re.findall(r"BATTERY_COUNTER_(\w+)", text)]
-    _trace(
+    Tracing(
         inside,
-        _number(text, "battery_poll_ms", 1000),
-        _number(text, "snapshot_interval_ms", 10_000),
-        counters,
-        stop,
-    )
+        poll_ms=_number(text, "battery_poll_ms", 1000),
+        snapshot_ms=_number(text, "snapshot_interval_ms", 10_000),
+        counters=[COUNTERS[name] for name in re.findall(r"BATTERY_COUNTER_(\w+)", text)],
+        rails="collect_power_rails: true" in text,
+    ).run(stop)
     return 0
 
 
-def _trace(inside: Path, poll_ms: int, snapshot_ms: int, counters: list[int], stop: threading.Event) -> None:
-    polls, told, shown = 0, False, 0
-    while True:
-        now = boottime_ns()
-        if now - shown >= snapshot_ms * 1_000_000:
-            shown = now
-            _write(trace.packet(_clocks(), sequence=1))
-        values = {k: v for k, v in _battery(inside).items() if k in counters}
-        _write(trace.packet(trace.battery(now, values), sequence=2, dropped=polls == 0))
-        chips = _chips(inside)
-        names = {index: about for index, about, _, _ in chips} if not told else {}
-        energies = [(index, ms, uws) for index, _, ms, uws in chips]
-        if chips:
-            _write(trace.packet(trace.rails(now, names, energies), sequence=2))
-        told, polls = True, polls + 1
+@dataclass
+class Tracing:
+    """One trace."""
+
+    inside: Path
+    poll_ms: int
+    snapshot_ms: int
+    counters: list[int]
+    rails: bool
+
+    def run(self, stop: threading.Event) -> None:
+        """Write it out until told to stop."""
+        first, shown = True, 0
+        while first or not stop.wait((self.poll_ms - boottime_ns() // 1_000_000 % self.poll_ms) / 1000):
+            now = boottime_ns()
+            if now - shown >= self.snapshot_ms * 1_000_000:
+                shown = now
+                _write(trace.packet(_clocks(), sequence=1))
+            self._poll(now, first=first)
+            first = False
+            sys.stdout.buffer.flush()
+        _write(trace.packet(trace.stats(), sequence=1))
         sys.stdout.buffer.flush()
-        if stop.wait(poll_ms / 1000 - (boottime_ns() // 1_000_000 % poll_ms) / 1000):
-            break
-    _write(trace.packet(trace.stats(), sequence=1))
-    sys.stdout.buffer.flush()
+
+    def _poll(self, now: int, *, first: bool) -> None:
+        values = {kind: value for kind, value in _battery(self.inside).items() if kind in self.counters}
+        if values:
+            _write(trace.packet(trace.battery(now, values), sequence=2, dropped=first))
+        if self.rails and (chips := _chips(self.inside)):
+            names = {index: about for index, about, _, _ in chips} if first else {}
+            energies = [(index, ms, uws) for index, _, ms, uws in chips]
+            _write(trace.packet(trace.rails(now, names, energies), sequence=2))
 
 
 def _write(data: bytes) -> None:

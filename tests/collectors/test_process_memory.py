@@ -50,6 +50,7 @@ def test_without_a_rollup_there_is_what_the_status_says():
 
 def test_a_process_that_went_while_it_was_read_is_none_and_a_look_that_was_cut_is_no_look():
     assert seen("process 42\nprocess 43\nall told") == Seen([])
+    assert seen(TOLD.replace(") S ", ") Z ")).processes == []
     assert seen(TOLD.removesuffix("all told\n")) is None
 
 
