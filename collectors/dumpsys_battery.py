@@ -13,7 +13,7 @@ from melt_stream.stream import Stream
 from melt_stream.units import CELSIUS, PERCENT, Unit, V
 
 RAIL = Rail(
-    "battery", "battery", "counter", instrument="counter", source="fuel gauge; nothing is published of its accuracy"
+    "battery", "battery", "counter", instrument="gauge", source="fuel gauge; nothing is published of its accuracy"
 )  # fmt: skip
 
 
@@ -28,6 +28,8 @@ class DumpsysBattery(Asked):
 
     command: tuple[str, ...] = ("dumpsys",)
     """What is run, with the service's name after it."""
+    energy: bool = False
+    """Count the charge as energy, a rail of its own: for runs of many minutes, since its steps are 10 J or so."""
     _scale: float | None = field(default=None, init=False, repr=False)
 
     @staticmethod
@@ -44,7 +46,8 @@ class DumpsysBattery(Asked):
             capacity=PERCENT, celsius=CELSIUS, reported=int,
         ).as_polled(1e9 / self.hz)  # fmt: skip
         self.streams = (stream,)
-        out.rail(stream, RAIL)
+        if self.energy:
+            out.rail(stream, RAIL)
 
         def take(said: Battery, stamp: Stamp) -> None:
             if said.charge is not None and self._scale is None:

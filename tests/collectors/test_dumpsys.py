@@ -118,6 +118,13 @@ async def test_a_charge_counts_while_the_battery_discharges_unplugged():
     ) as keep:
         await keep.until(lambda: keep.of("battery_service"))
     assert keep.of("battery_service")[0]["charge"] == 3270.0
+    assert keep.rows("run.rails") == []  # unless asked for, since as a counter it would be the account
+
+
+async def test_the_charge_is_a_rail_where_that_is_asked_for():
+    async with collecting(DumpsysBattery(command=printing(BATTERY), energy=True)) as keep:
+        await keep.until(lambda: keep.of("battery_service"))
+    assert [(rail["kind"], rail["boundary"]) for rail in keep.rows("run.rails")] == [("counter", "battery")]
 
 
 async def test_throttling_is_a_stream_of_its_own():

@@ -83,7 +83,7 @@ async def test_a_closed_phones_joules_currents_and_clocks_are_those_of_its_load(
     load = {"load": "square:2W,4W,1s", "ahead_ms": 1500, "closed": True}
     async with a_phone(server, "rate:80", **load) as (phone, place):
         collectors = {
-            "power": PerfettoPower(hz=10).on(place), "heat": DumpsysThermal().on(place), "charge": DumpsysBattery().on(place),
+            "power": PerfettoPower(hz=10).on(place), "heat": DumpsysThermal().on(place), "charge": DumpsysBattery(energy=True).on(place),
         }  # fmt: skip
         keep, ending = await recorded(collectors, lambda kept: len(of(kept, "charge.battery_service")) >= 4)
         began = phone.began
