@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -9,6 +10,7 @@ from typing import Annotated, NamedTuple, Self, TypeVar
 
 from annotated_types import Gt, Le
 
+from melt_stream.collector import Health
 from melt_stream.devices import Local, Place
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Outlet
@@ -111,6 +113,15 @@ class Asking:
 def here() -> Place:
     """Where a collector that no recipe has placed runs its commands: this machine, which may be the phone itself."""
     return Place(Local("here"))
+
+
+def on_path(program: str) -> Health:
+    """Say whether one of Android's programs is on this machine; asks no phone."""
+    if (found := shutil.which(program)) is not None:
+        return Health(True, found)
+    return Health(
+        False, f"there is no {program} here", 'a phone: [device.NAME] adb = "serial", and device = "NAME"'
+    )
 
 
 @dataclass

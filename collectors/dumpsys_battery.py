@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from melt_stream.collectors._dumps import Asked, Asking, Stamp
+from melt_stream.collector import Health
+from melt_stream.collectors._dumps import Asked, Asking, Stamp, on_path
 from melt_stream.collectors._dumpsys import Battery, battery, charge_scale
 from melt_stream.outlet import Outlet
 from melt_stream.rail import Rail
@@ -31,6 +32,10 @@ class DumpsysBattery(Asked):
     energy: bool = False
     """Count the charge as energy, a rail of its own: for runs of many minutes, since its steps are 10 J or so."""
     _scale: float | None = field(default=None, init=False, repr=False)
+
+    def check(self) -> Health:
+        """Say whether the program is here, on the phone itself."""
+        return on_path(self.command[0])
 
     @staticmethod
     def example() -> dict[str, Any]:

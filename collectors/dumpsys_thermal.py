@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from melt_stream.collectors._dumps import Asked, Asking, Stamp
+from melt_stream.collector import Health
+from melt_stream.collectors._dumps import Asked, Asking, Stamp, on_path
 from melt_stream.collectors._dumpsys import LEVELS, Thermal, thermal
 from melt_stream.outlet import Outlet
 from melt_stream.stream import Stream
@@ -21,6 +22,10 @@ class DumpsysThermal(Asked):
 
     command: tuple[str, ...] = ("dumpsys",)
     """What is run, with the service's name after it."""
+
+    def check(self) -> Health:
+        """Say whether the program is here, on the phone itself."""
+        return on_path(self.command[0])
 
     @staticmethod
     def example() -> dict[str, Any]:

@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import trio
 from annotated_types import Gt, Le
 
+from melt_stream.collector import Health
 from melt_stream.collectors import _dumpsys
-from melt_stream.collectors._dumps import Asking, Stamp, here
+from melt_stream.collectors._dumps import Asking, Stamp, here, on_path
 from melt_stream.collectors._gauge import GaugeUnit
 from melt_stream.collectors._perfetto import NEWER, config, said
 from melt_stream.collectors._perfetto_rows import Rows
@@ -72,6 +73,10 @@ class PerfettoPower:
         made = replace(self)
         made.place = place
         return made
+
+    def check(self) -> Health:
+        """Say whether the program is here, on the phone itself."""
+        return on_path(self.command[0])
 
     @staticmethod
     def example() -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import pyarrow as pa
 from annotated_types import Gt
 
+from melt_stream.collector import Health
 from melt_stream.collectors._dumps import Asked, Asking, Stamp
 from melt_stream.collectors._process_memory import COMM, LOOK, Seen, changes, seen
 from melt_stream.errors import ConfigError
@@ -31,9 +32,17 @@ class ProcessMemory(Asked):
     """Its program's name (``llama-server``), its first argument, or an Android app's package."""
     pid: Annotated[int, Gt(0)] | None = None
 
-    def __post_init__(self) -> None:
+    def prepare(self) -> None:
+        """Raise ``ConfigError`` where it is not said which process, or twice."""
         if bool(self.process) == (self.pid is not None):
             raise ConfigError(f"expected process or pid, got process={self.process!r} and pid={self.pid}")
+
+    def check(self) -> Health:
+        """Say what must be said."""
+        return Health(
+            True,
+            "needs process or pid" if not self.process and self.pid is None else "any device with a shell",
+        )
 
     @staticmethod
     def example() -> dict[str, Any]:

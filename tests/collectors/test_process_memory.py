@@ -74,7 +74,7 @@ def test_comings_and_goings_a_number_used_again_and_kills():
 @pytest.mark.parametrize("config", [{}, {"process": "x", "pid": 5}])
 def test_a_name_or_a_number(config):
     with pytest.raises(ConfigError, match="expected process or pid"):
-        ProcessMemory(**config)
+        ProcessMemory(**config).prepare()
 
 
 @pytest.mark.parametrize("shell", SHELLS)
