@@ -19,7 +19,7 @@ exec tail -c +$n -s {LOOK_S} -F -- "$1" 2>&1
 """
 """toybox's ``tail -n 0`` prints the last lines, so that the end is counted in bytes."""
 _TOLD = re.compile(
-    r"tail: (?:.*(?P<cut>truncated)|.*(?:has been replaced|following new file)|.*(?P<denied>Permission denied|Is a directory)|"
+    r"tail: (?:.*(?P<cut>truncated)|.*(?P<new>has been replaced|following new file)|.*(?P<denied>Permission denied|Is a directory)|"
     r".*(?:cannot open|No such file|inaccessible|has appeared)).*",
 )
 _LOGCAT = re.compile(r"\s*(\d{1,10})\.(\d{3,9})\s+\d+\s+\d+ ([VDIWEFS]) (.*?)\s*: (.*)", re.DOTALL)
@@ -51,20 +51,29 @@ async def followed(
 ) -> AsyncGenerator[Line | Happened, None]:
     """Yield the lines of a file as they are written, from now on, or all of them, until we leave.
 
-    A file that is not there yet is waited for; one that is exchanged (a log that rotates) is read to its end, then the new
-    one from its beginning. One that is cut short may have lost lines: ``Happened``. A line without its end is held back.
+    A file that is not there yet is waited for; where it is exchanged (a log that rotates), the new one is read from its
+    beginning; that, and one that is cut short, may lose lines: ``Happened``. A line without its end is held back.
     Use it with ``contextlib.aclosing``. Raises ``Gone`` where the link ends, ``DeviceError`` where there is no ``tail``.
     """
     command = ["sh", "-c", _TAIL, "follow", path, "whole" if whole else "end"]
+    some = False
     async with aclosing(place.lines(out, command)) as lines:
         async for line in lines:
             if (found := _TOLD.fullmatch(line.text)) is None:
                 if line.text:
+                    some = True
                     yield line
-            elif found["cut"]:
-                yield Happened(line.tick, line.arrival, f"{path} was cut short: what was not read yet is lost")
-            elif found["denied"]:
-                yield Happened(line.tick, line.arrival, line.text.removeprefix("tail: "))
+            elif what := _what(path, line.text, found, some):
+                yield Happened(line.tick, line.arrival, what)
+
+
+def _what(path: str, said: str, found: re.Match[str], some: bool) -> str:
+    """Return why lines may be missing; nothing, where none are. ``some`` came before."""
+    if found["cut"]:
+        return f"{path} was cut short: what was not read yet is lost"
+    if found["new"] and some:
+        return f"{path} was exchanged: what was written to the old one after that is not read"
+    return said.removeprefix("tail: ") if found["denied"] else ""
 
 
 def logcat(filters: Sequence[str] = ()) -> list[str]:
