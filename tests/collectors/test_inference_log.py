@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-import time
 
 import pytest
 
 from melt_stream.analysis.archive import connect
 from melt_stream.analysis.pack import pack
+from melt_stream.clock import utc_ns
+from melt_stream.collectors._log_patterns import Pattern
 from melt_stream.collectors.inference_log import InferenceLog
 from melt_stream.devices import Local, Place
 from melt_stream.devices.adb import Adb
@@ -106,7 +107,7 @@ def test_a_command_that_fails_ends_the_run_and_what_it_said_is_kept(tmp_path):
 async def test_a_file_is_followed_through_what_happens_to_it(tmp_path):
     path = tmp_path / "app.log"
     log = InferenceLog("patterns", file=str(path), whole=True, patterns=patterns()).on(Place(Local("board")))
-    before, now = time.clock_gettime(time.CLOCK_BOOTTIME), time.time_ns() // 10**6
+    before, now = 5000.0, utc_ns() // 10**6
     async with collecting(log) as watched:
         write(path, f"noise\nP {now}\n")
         await watched.until(lambda: watched.of("wall_ms"))
@@ -118,7 +119,7 @@ async def test_a_file_is_followed_through_what_happens_to_it(tmp_path):
     assert [row["text"] for row in watched.of("log")][:2] == ["noise", f"P {now}"]
     (start,), (first,), (second,) = watched.of("wall_ms"), watched.of("boot"), watched.of("boot_ms")
     assert (start["kind"], start["tick"], start["request"]) == ("prefill_start", now, first["request"])
-    assert (first["index"], first["tick"]) == (0, round((before + 0.001) * 1e6) + 0)
+    assert (first["index"], first["tick"]) == (0, round((before + 0.001) * 1e6))
     assert (second["index"], second["kind"]) == (1, "token")
     assert [gap["reason"].partition(" was ")[2] for gap in watched.gaps("log")] == [
         "cut short: what was not read yet is lost"
@@ -130,8 +131,6 @@ async def test_a_file_is_followed_through_what_happens_to_it(tmp_path):
 
 
 def patterns():
-    from melt_stream.collectors._log_patterns import Pattern
-
     return [
         Pattern(one["event"], one["pattern"], one.get("clock", "none"), one.get("unit", "ns"))
         for one in TOKENS
@@ -170,7 +169,7 @@ async def test_a_damaged_line_is_a_gap_and_the_log_goes_on(tmp_path):
 async def test_melts_files_are_read_when_they_stand_still(tmp_path):
     path = tmp_path / "measurements.tsv"
     log = InferenceLog("melt_events", file=str(path), whole=True, settle_s=0.3)
-    now = time.time_ns() // 1000 * 1000 + 1
+    now = utc_ns() // 1000 * 1000 + 1
     async with collecting(log) as watched:
         write(path, f"prompt.end {now + 100}\ngenerate.0.decode.end {now + 5000}\nprompt.start {now}\n")
         await watched.until(lambda: watched.of("wall"))
