@@ -11,10 +11,10 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
-from melt_stream.collectors._files import numbered_lines
+from melt_stream.collectors._files import numbered_lines, the_file
 from melt_stream.collectors._jetson_rails import TOTAL, parent, parts_of_total, whole, with_total
 from melt_stream.collectors._tegrastats import Line, parse
-from melt_stream.errors import ConfigError, DataError
+from melt_stream.errors import DataError
 from melt_stream.outlet import Outlet
 from melt_stream.rail import Boundary, Rail
 from melt_stream.stream import Stream
@@ -57,7 +57,7 @@ class TegrastatsImport:
         return {"kind": "files", "tree": {"tegrastats.log": text}}
 
     async def collect(self, out: Outlet) -> None:
-        path = _the_file(Path(self.path))
+        path = the_file(Path(self.path))
         lines, junk = _read(path)
         if not lines:
             raise DataError(
@@ -166,13 +166,3 @@ def _rails(lines: list[Line], totals: tuple[str, ...]) -> Iterator[Rail]:
         boundary: Boundary = "board" if name == board else "rail"
         lies_in = parent(name, names, board)
         yield Rail(name, boundary, "gauge", parent=lies_in, instrument="gauge", source=SOURCE)
-
-
-def _the_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = sorted(one for one in path.iterdir() if one.is_file())[:6]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(one.name for one in found) or "none"
-    raise ConfigError(f"{path}: expected one log, got {names}; name it")
