@@ -29,6 +29,8 @@ from melt_stream.outlet import Outlet
 GRAPH = "=== GRAPH ==="
 NODES_LIMIT = 1 << 20
 """Of one graph."""
+LEAST_NS = 1000
+"""llama.cpp's own sums count a node with at least so much."""
 _COUNT = re.compile(r"n_nodes = (\d{1,9})")
 _MS = r"\s*(\d{1,9}\.\d{3})"
 _NODE = re.compile(
@@ -130,7 +132,7 @@ def _finish(profile: Profile, graph: _Graph, warm: bool) -> None:
         return
     sums: dict[str, int] = {}
     for node in graph.nodes:
-        sums[node.op] = sums.get(node.op, 0) + node.duration_ns
+        sums[node.op] = sums.get(node.op, 0) + max(LEAST_NS, node.duration_ns)
     for op, reported in graph.totals.items():
         profile.check(f"graph {number} {op}", "ms", reported, sums.get(op, 0) / 1e6)
 
