@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt_stream.collectors._log_executorch import ExecuTorch
@@ -255,6 +255,7 @@ PIECES = st.sampled_from([
 
 
 @pytest.mark.parametrize("make", FORMS)
+@settings(deadline=None)  # of a busy machine
 @given(lines=st.lists(st.lists(PIECES | st.text(max_size=8), max_size=6).map("".join), max_size=6))
 def test_whatever_a_line_is_it_is_read_or_told(make, lines):
     form = make()

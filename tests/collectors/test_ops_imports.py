@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt_stream.analysis.archive import connect
@@ -179,6 +179,7 @@ REPORTS = st.sampled_from([
 
 
 @pytest.mark.parametrize(("importer", "pieces"), [(LlamaCppOps, PIECES), (TvmOps, REPORTS)])
+@settings(deadline=None, max_examples=30)  # of a busy machine
 @given(data=st.data())
 def test_whatever_a_log_holds_it_is_imported_or_refused(importer, pieces, data, tmp_path_factory):
     path = tmp_path_factory.mktemp("ops") / "log"

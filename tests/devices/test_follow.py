@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 
 import pytest
 import trio
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from melt_stream.devices import Happened, Line, Local, Place, followed, logcat, logged
@@ -54,10 +54,11 @@ class Heard:
         self.items, self._more = [], trio.Event()
 
     async def take(self, place, path, whole):
-        async for item in followed(place, Hub().outlet("it"), str(path), whole=whole):
-            self.items.append(item)
-            self._more.set()
-            self._more = trio.Event()
+        async with aclosing(followed(place, Hub().outlet("it"), str(path), whole=whole)) as items:
+            async for item in items:
+                self.items.append(item)
+                self._more.set()
+                self._more = trio.Event()
 
     @property
     def texts(self):
@@ -140,6 +141,7 @@ def test_a_phones_log_has_its_own_stamps():
     assert logcat()[-2:] == ["-T", "1"]
 
 
+@settings(deadline=None)  # of a busy machine
 @given(st.text())
 def test_whatever_a_log_says_is_read_or_not(text):
     found = logged(text)
