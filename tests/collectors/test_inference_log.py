@@ -67,7 +67,7 @@ def test_a_commands_phases_lie_where_they_were_within_the_clocks_bound(tmp_path)
         for at in json.loads(asked(run, "SELECT text FROM log ORDER BY t_ns")[-1][0])
     ]
     ((bound,),) = asked(run, "SELECT bound_ns FROM clocks WHERE clock = 'board.realtime_ms'")
-    assert 500_000 <= bound < 20_000_000
+    assert 500_000 <= bound < 200_000_000  # a stamp of whole ms is good to half a ms, in the middle
     for at, true in zip([phases[0][1], phases[0][2], phases[1][2]], truth, strict=True):
         assert abs(at - true) <= bound
     assert ("other", "python") in [
