@@ -6,13 +6,17 @@ entry point ``melt_stream.emulators``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import trio
 
 from melt_stream.clock import monotonic
 from melt_stream.emulators._faults import Faults
+from melt_stream.emulators._llama_server import launcher
 from melt_stream.emulators._load import Load
 
 __all__ = ["Emulated", "Emulator", "Faults", "Load", "Place"]
@@ -45,3 +49,19 @@ class Emulated:
     def seconds(self) -> float:
         """Seconds of the load that have passed, by the host's clock."""
         return (monotonic() - self.began) / 1e9
+
+    @contextmanager
+    def served(self, folder: Path, activity: Path) -> Iterator[None]:
+        """Put a ``llama-server`` into ``folder``; for the time of the body the load follows what it is at, if it is one that does."""
+        followed = self.load.activity
+        script = folder / "llama-server"
+        script.write_text(launcher(activity if followed else None))
+        script.chmod(0o755)
+        if followed is None:
+            yield
+            return
+        followed.open(activity)
+        try:
+            yield
+        finally:
+            followed.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import signal
 import subprocess
@@ -22,6 +23,11 @@ SYSTEM = "/system/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 MONOTONIC_S, BOOTTIME_S = 100_000, 200_000
 """How far its clocks are from ours: it slept for a day."""
 PATIENCE_S = 10.0
+ABIS = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}
+"""By machine, as ``uname -m`` has it."""
+_GETPROP = """#!/bin/sh
+case $1 in ro.product.cpu.abi) echo {abi} ;; *) echo ;; esac
+"""
 _HOLD = "echo $$; exec sleep infinity"
 _SETTLE = f"""set -e
 mount --make-rprivate /
@@ -100,6 +106,10 @@ def _install(folder: Path) -> None:
         listed = subprocess.run([toybox], check=True, capture_output=True, text=True).stdout
         for name in {"toybox", *listed.split()} - {"sh"}:
             (folder / name).symlink_to(toybox)
+    getprop = folder / "getprop"
+    getprop.unlink(missing_ok=True)
+    getprop.write_text(_GETPROP.format(abi=ABIS.get(platform.machine(), platform.machine())))
+    getprop.chmod(0o755)
 
 
 @asynccontextmanager

@@ -47,6 +47,8 @@ class Android(Emulated):
     """How often the battery's gauge looks."""
     ahead_ms: float = 0.0
     """How far its wall clock is ahead of ours when it is switched on."""
+    port: int = 0
+    """Where its adbd listens; 0: any that is free."""
     phone: Phone = field(init=False)
     _plug: trio.CancelScope = field(default_factory=trio.CancelScope, init=False)
     _away_s: float = field(default=0.0, init=False)
@@ -55,19 +57,24 @@ class Android(Emulated):
 
     async def play(self, task_status: trio.TaskStatus[Place] = trio.TASK_STATUS_IGNORED) -> None:
         """Be the phone until cancelled."""
-        async with switched_on(self._clock()) as self.phone, trio.open_nursery() as nursery:
+        async with switched_on(self._clock()) as self.phone:
+            with self.served(self.phone.tree / "system/bin", self.phone.tree / "activity"):
+                await self._play(task_status)
+
+    async def _play(self, task_status: trio.TaskStatus[Place]) -> None:
+        async with trio.open_nursery() as nursery:
             self.began = monotonic()
             self.phone.write(self._still() | self._now())
             nursery.start_soon(self._live)
-            port = 0
+            port, begun = self.port, False
             while True:
                 with trio.CancelScope() as self._plug:
                     async with trio.open_nursery() as plugged:
                         (listener,) = await plugged.start(
                             partial(trio.serve_tcp, self._serve, port, host="127.0.0.1")
                         )
-                        if not port:
-                            port = listener.socket.getsockname()[1]
+                        if not begun:
+                            begun, port = True, listener.socket.getsockname()[1]
                             task_status.started(self._place(port))
                 await trio.sleep(self._away_s)
 
