@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from melt_stream.devices.channel import Channel, Device, Done, Gone, run
 from melt_stream.devices.local import Local
-from melt_stream.devices.place import Boots, Line, Place, Placeable
+from melt_stream.devices.place import Boots, Failed, Line, Place, Placeable
 from melt_stream.devices.sampled import Sampled
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Channel",
     "Device",
     "Done",
+    "Failed",
     "Gone",
     "Line",
     "Local",
