@@ -14,6 +14,8 @@ from typing import NoReturn
 import httpx
 import trio
 
+from melt_stream.collectors._llama_clock import ServerClock
+from melt_stream.collectors._llama_log import FLAGS
 from melt_stream.collectors._llama_server import Server, binary_command, wait_healthy
 from melt_stream.devices import Device, Failed, Place, run
 from melt_stream.devices.store import Store, opened
@@ -47,6 +49,7 @@ class Deployment:
     """On the device; empty: where its kind keeps such things."""
     start_timeout: float
     sizes: Mapping[str, int]
+    clock: ServerClock
     log: Server = field(default_factory=Server)
 
     @asynccontextmanager
@@ -61,16 +64,18 @@ class Deployment:
         port = await free_port_there(device)
         folder = binary.rpartition("/")[0]
         libraries = [f"LD_LIBRARY_PATH={folder}"] if self.libraries else []
-        command = ["env", *libraries, *binary_command(binary, model, port, **self.sizes), *self.args]
-        async with self._loading(binary) as loaded, self.place.clocked(self.out), trio.open_nursery() as nursery:
+        command = ["env", *libraries, *binary_command(binary, model, port, **self.sizes), *FLAGS, *self.args]
+        self.clock.begin()
+        async with self._loading(binary) as loaded, trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, command)
             async with device.forward(port) as ours:
                 client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{ours}", timeout=HEALTH_S, trust_env=False)
                 async with client:
                     await wait_healthy(client, self.start_timeout)
-                loaded()
-                yield ours
-            nursery.cancel_scope.cancel()
+                    loaded()
+                    nursery.start_soon(self.clock.keep, client)
+                    yield ours
+                    nursery.cancel_scope.cancel()
 
     @asynccontextmanager
     async def _loading(self, name: str) -> AsyncIterator[Callable[[], None]]:
@@ -123,6 +128,7 @@ class Deployment:
             async with aclosing(self.place.lines(self.out, words)) as lines:
                 async for line in lines:
                     self.log.log.append(line.text[:500])
+                    self.clock.heard(line.text)
         except Failed as exc:
             self._ended(exc.status)
         self._ended(0)

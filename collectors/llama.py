@@ -18,8 +18,9 @@ from pydantic import PositiveFloat, PositiveInt
 
 from melt_stream.clock import Clock
 from melt_stream.collector import Health
-from melt_stream.collectors._asking import Asking, plainly
+from melt_stream.collectors._asking import Asking, Request, plainly
 from melt_stream.collectors._llama_answer import LlamaAnswer
+from melt_stream.collectors._llama_clock import ServerClock
 from melt_stream.collectors._llama_deployed import ON_DEVICE, Deployment
 from melt_stream.collectors._llama_server import (
     ask_props,
@@ -83,6 +84,9 @@ class Llama(Asking):
     """The server behind ``url`` runs on another machine (a port forwarded to a phone looks local)."""
     start_timeout: PositiveFloat = 120.0
     """Seconds in which the server must say that it is ready."""
+
+    _clock: ServerClock | None = field(default=None, init=False, repr=False, compare=False)
+    """Of the server that is started on a device."""
 
     def __post_init__(self) -> None:
         if self.url and (self.binary or self.model):
@@ -162,9 +166,10 @@ class Llama(Asking):
 
     def _deployment(self, out: Outlet) -> Deployment:
         assert self.place is not None
+        self._clock = ServerClock(out)
         return Deployment(
             self.place, out, self.binary, self.libraries, self.model or packaged_model(), self.args, self.folder, self.start_timeout,
-            self._sizes,
+            self._sizes, self._clock,
         )  # fmt: skip
 
     @property
@@ -198,13 +203,17 @@ class Llama(Asking):
             "seed": self.seed, "ignore_eos": self.ignore_eos, "cache_prompt": self.cache_prompt, "stream": True,
             "stream_options": {"include_usage": True}, "timings_per_token": True, "return_progress": True,
         }  # fmt: skip
-        failure = await self.exchange(
-            out, client, "/v1/chat/completions", question, body,
-            lambda request: LlamaAnswer(out, stream, request, keep_text=self.keep_text),
-            Arrivals.events,
-        )  # fmt: skip
+        answers: list[LlamaAnswer] = []
+
+        def answer(request: Request) -> LlamaAnswer:
+            answers.append(LlamaAnswer(out, stream, request, keep_text=self.keep_text))
+            return answers[0]
+
+        failure = await self.exchange(out, client, "/v1/chat/completions", question, body, answer, Arrivals.events)
         if failure and self.place is None:
             await self._still_there(client, failure)
+        if not failure and self._clock and (timings := answers[0].timings):
+            await self._clock.answered(stream.clock, answers[0].number, timings)
         return failure
 
     async def alive(self, client: httpx.AsyncClient) -> bool:

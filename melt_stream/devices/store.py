@@ -54,7 +54,8 @@ class Store:
         return folder
 
     async def _put(self, local: Path, remote: str, wanted: str) -> None:
-        size = local.stat().st_size
+        seen = await trio.Path(local).stat()
+        size = seen.st_size
         if await self._size(remote) == size:
             return
         part, got = f"{remote}.part", ""
@@ -62,7 +63,7 @@ class Store:
             await self._append(local, part, size)
             got = (await self._do(["sha256sum", part], f"read {part}", HASHING_S)).split(" ")[0]
             if got == wanted:
-                mode = "755" if local.stat().st_mode & 0o100 else "644"
+                mode = "755" if seen.st_mode & 0o100 else "644"
                 script = 'chmod "$1" "$2" && mv -f "$2" "$3"'
                 await self._do(["sh", "-c", script, "sh", mode, part, remote], f"write {remote}")
                 return

@@ -69,6 +69,8 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("-np", "--parallel", dest="slots", type=int, default=1)
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=8080)
+    for flag in ("--log-prefix", "--log-timestamps"):
+        parser.add_argument(flag, action="store_true", help="it does so anyway")
     return parser.parse_args(arguments)
 
 
@@ -109,7 +111,7 @@ async def _connected(port: int, told: Told, stream: trio.SocketStream) -> None:
 async def _up(stream: trio.SocketStream, server: trio.SocketStream, told: Told, number: int) -> None:
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         while data := bytes(await stream.receive_some(BLOCK)):
-            if data.startswith(b"POST "):
+            if data.startswith((b"POST /v1/", b"POST /completion")):
                 told.tell(number, PREFILL)
             await server.send_all(data)
         await server.aclose()  # the client left: the server stops, too
