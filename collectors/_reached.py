@@ -101,7 +101,8 @@ class Reached:
             await trio.sleep_forever()
 
     def _lost(self, why: str) -> None:
-        self._there = trio.Event()
+        if self._there.is_set():  # else somebody waits for this one
+            self._there = trio.Event()
         self.out.row(EVENTS, kind="mark", name=f"link lost: {why}"[:300])
         for stop in list(self._under_way):
             stop(f"the link ended in the middle: {why}")

@@ -115,14 +115,18 @@ class Jetson(Emulated):
             (root / "bin" / name).write_text(script)
             (root / "bin" / name).chmod(0o755)
 
+    async def unplug(self, seconds: float) -> None:
+        """Drop all connections; nobody can connect for so long."""
+        self.machine.cut = True
+        self.machine.signal(signal.SIGKILL)
+        await trio.sleep(seconds)
+        self.machine.cut = False
+
     async def _fail(self) -> None:
         """Play what is due, to its end."""
         due = partial(self.faults.due, seconds=self.seconds(), sample=0)
         if pause := due("unplug"):
-            self.machine.cut = True
-            self.machine.signal(signal.SIGKILL)
-            await trio.sleep(pause)
-            self.machine.cut = False
+            await self.unplug(pause)
         if pause := due("stall"):
             self.machine.signal(signal.SIGSTOP)
             await trio.sleep(pause)
