@@ -25,6 +25,8 @@ from melt_stream.emulators._jetson_tree import Tree
 from melt_stream.emulators._sshd import Machine
 
 HOST = "127.0.0.1"
+SAMPLES = 32
+"""Of the load in one interval."""
 KEYS = ("id", "known_hosts")
 WATCH_S = 0.02
 """How often it is looked whether a fault is due."""
@@ -105,9 +107,11 @@ class Jetson(Emulated):
                 (folder / name).unlink(missing_ok=True)
 
     async def _follow(self, tree: Tree) -> None:
+        looked = self.seconds()
         while True:
             await trio.sleep(1 / self.update_hz)
-            tree.show(self._watts())
+            since, looked = looked, self.seconds()
+            tree.show(self._mean(since, looked))
 
     def _install(self, root: Path) -> None:
         (root / "bin").mkdir()
@@ -134,3 +138,12 @@ class Jetson(Emulated):
 
     def _watts(self) -> float:
         return float(self.load.watts(np.array([self.seconds()]), 1.0)[0])
+
+    def _mean(self, since: float, until: float) -> float:
+        """What the chips make of an interval of theirs: its mean, as real ones do."""
+        if (followed := self.load.activity) is None:
+            return float(np.mean(self.load.watts(np.linspace(since, until, SAMPLES), 1.0)))
+        ends = [self.began + round(seconds * 1e9) for seconds in (since, until)]
+        mean = followed.joules(ends[0], ends[1]) / (until - since)
+        followed.look()
+        return mean
