@@ -124,7 +124,9 @@ def fit(readings: pa.Table, needed: Iterable[Key] = ()) -> Maps:
     groups = {key: rows for key, rows in _groups(readings).items() if key[0] != HOST.name}
     while groups:  # those whose limits are on clocks that are placed already; in a circle, none is
         waiting = {key[0] for key in groups}
-        ready = [key for key, rows in groups.items() if waiting.isdisjoint(np.unique(_against(rows)))] or list(groups)
+        ready = [
+            key for key, rows in groups.items() if waiting.isdisjoint(np.unique(_against(rows)))
+        ] or list(groups)
         for key in ready:
             maps[key] = _fit(key, groups.pop(key), Maps(maps))
     return Maps(maps)

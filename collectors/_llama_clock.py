@@ -85,13 +85,17 @@ class ServerClock:
         self._number += 1
         number, sent = self._number, self.out.now()
         try:
-            await client.post("/tokenize", content=f'"melt_stream {number}', headers={"Content-Type": "application/json"})
+            await client.post(
+                "/tokenize", content=f'"melt_stream {number}', headers={"Content-Type": "application/json"}
+            )
         except httpx.HTTPError:
             return True  # the link, or the server: whoever watches them knows
         answered = self.out.now()
         with trio.move_on_after(LINE_S):
             while number not in self._lines:
                 await self._news.wait()
-            reading = Reading(PROCESS, self._lines[number], not_before=sent, not_after=answered, epoch=self.epoch)
+            reading = Reading(
+                PROCESS, self._lines[number], not_before=sent, not_after=answered, epoch=self.epoch
+            )
             self.out.clock_reading(reading)
         return number in self._lines

@@ -69,7 +69,9 @@ class Deployment:
         async with self._loading(binary) as loaded, trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, command)
             async with device.forward(port) as ours:
-                client = httpx.AsyncClient(base_url=f"http://127.0.0.1:{ours}", timeout=HEALTH_S, trust_env=False)
+                client = httpx.AsyncClient(
+                    base_url=f"http://127.0.0.1:{ours}", timeout=HEALTH_S, trust_env=False
+                )
                 async with client:
                     await wait_healthy(client, self.start_timeout)
                     loaded()
@@ -169,5 +171,3 @@ def _for(binary: str | Mapping[str, str], store: Store) -> str:
 def _there(path: str) -> str | None:
     """The path on the device, where it is one."""
     return path.removeprefix(ON_DEVICE) if path.startswith(ON_DEVICE) else None
-
-

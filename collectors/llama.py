@@ -125,7 +125,11 @@ class Llama(Asking):
 
     def _check_deployment(self, place: Place) -> Health:
         if not self.binary:
-            return Health(False, f"no server for {place.device.name}", f"binary = a llama-server, or {ON_DEVICE}NAME; or url")
+            return Health(
+                False,
+                f"no server for {place.device.name}",
+                f"binary = a llama-server, or {ON_DEVICE}NAME; or url",
+            )
         try:
             model = self.model or packaged_model()
         except ConfigError as exc:
@@ -193,7 +197,11 @@ class Llama(Asking):
         return embedded_command(self.model or packaged_model(), **sizes), ""
 
     def _is_local(self, url: str) -> bool:
-        return not self.remote and self.place is None and urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+        return (
+            not self.remote
+            and self.place is None
+            and urlsplit(url).hostname in {"127.0.0.1", "localhost", "::1"}
+        )
 
     async def _ask(
         self, out: Outlet, client: httpx.AsyncClient, stream: Stream, question: Question
@@ -209,7 +217,9 @@ class Llama(Asking):
             answers.append(LlamaAnswer(out, stream, request, keep_text=self.keep_text))
             return answers[0]
 
-        failure = await self.exchange(out, client, "/v1/chat/completions", question, body, answer, Arrivals.events)
+        failure = await self.exchange(
+            out, client, "/v1/chat/completions", question, body, answer, Arrivals.events
+        )
         if failure and self.place is None:
             await self._still_there(client, failure)
         if not failure and self._clock and (timings := answers[0].timings):

@@ -36,14 +36,18 @@ pytestmark = [
     pytest.mark.realtime,
     pytest.mark.model,
     pytest.mark.skipif(not Llama().check().ok, reason=f"no embedded model: {Llama().check().what}"),
-    pytest.mark.skipif(shutil.which("faketime") is None, reason="expected faketime: apt-get install faketime"),
+    pytest.mark.skipif(
+        shutil.which("faketime") is None, reason="expected faketime: apt-get install faketime"
+    ),
     pytest.mark.skipif(os.geteuid() != 0, reason="expected root, for a device's own /sys"),
 ]
 
 
 def documented(example: str) -> dict[str, str]:
     """The settings of the emulator in the example's own words, by name; ``load`` and ``fault`` as given."""
-    found = re.search(r"emulate (\w+):(\S+) --load (\S+) --fault (\S+)", (EXAMPLES / f"{example}.toml").read_text())
+    found = re.search(
+        r"emulate (\w+):(\S+) --load (\S+) --fault (\S+)", (EXAMPLES / f"{example}.toml").read_text()
+    )
     assert found is not None
     kind, settings, load, fault = found.groups()
     assert (kind, fault) == (example, f"rate:{PPM}")
@@ -79,7 +83,16 @@ async def told(device: str, example: str, changed: dict[str, str], emulator: Any
     text = text.replace("max_tokens = 48", "max_tokens = 40\nignore_eos = true")
     recipe_file = archive.parent / f"{example}.toml"
     recipe_file.write_text(text)
-    words = [sys.executable, "-m", "melt_stream", "run", str(recipe_file), "--archive", str(archive), "--json"]
+    words = [
+        sys.executable,
+        "-m",
+        "melt_stream",
+        "run",
+        str(recipe_file),
+        "--archive",
+        str(archive),
+        "--json",
+    ]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(_drop, emulator)
         done = await trio.run_process(words, capture_stdout=True, capture_stderr=True, check=False)
@@ -90,7 +103,7 @@ async def told(device: str, example: str, changed: dict[str, str], emulator: Any
 
 async def _drop(emulator: Any) -> None:
     activity = emulator.load.activity
-    while activity.drew.count(activity.watts[2]) < DROPPED:
+    while activity.drew.count(activity.watts[2]) < DROPPED:  # noqa: ASYNC110 - the record of the load says nothing by itself
         await trio.sleep(0.005)
     await trio.sleep(0.05)
     done = emulator.unplug(AWAY_S)
@@ -109,7 +122,9 @@ async def phone(archive: Path) -> Story:
         async with trio.open_nursery() as nursery:
             place = await nursery.start(emulator.play)
             there = f'adb = "{place["serial"]}", port = {adb.port}'
-            story = await told("phone", "android", {f'adb = "127.0.0.1:{said["port"]}"': there}, emulator, archive)
+            story = await told(
+                "phone", "android", {f'adb = "127.0.0.1:{said["port"]}"': there}, emulator, archive
+            )
             nursery.cancel_scope.cancel()
     return story
 
@@ -124,7 +139,10 @@ async def board(archive: Path) -> Story:
     async with trio.open_nursery() as nursery:
         place = await nursery.start(emulator.play)
         changed = {f'@127.0.0.1:{said["port"]}"': f'@127.0.0.1:{place["tcp_port"]}"'}
-        changed |= {f'"{said["keys"]}/{name}"': f'"{place[key]}"' for name, key in (("id", "identity"), ("known_hosts",) * 2)}
+        changed |= {
+            f'"{said["keys"]}/{name}"': f'"{place[key]}"'
+            for name, key in (("id", "identity"), ("known_hosts",) * 2)
+        }
         story = await told("orin", "jetson", changed, emulator, archive)
         nursery.cancel_scope.cancel()
     return story
@@ -137,12 +155,18 @@ def story(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 def test_every_phases_joules_are_right_within_their_uncertainty(story):
     rows = story.phases()
-    assert {(row["request"], row["phase"]) for row in rows} == {(n, p) for n in (1, 2, 3) for p in ("prefill", "decode")}
+    assert {(row["request"], row["phase"]) for row in rows} == {
+        (n, p) for n in (1, 2, 3) for p in ("prefill", "decode")
+    }
     whole = [row for row in rows if row["coverage"] >= 0.999 and row["request"] != DROPPED]
     assert len(whole) >= 2  # a busy machine leaves gaps
     for row in whole:
-        truth = story.emulator.load.activity.joules(story.begin + row["start_ns"], story.begin + row["stop_ns"])
-        print(f"{row['request']} {row['phase']}: {row['joules']:.4f} +- {row['joules_u']:.4f} J, true {truth:.4f}")
+        truth = story.emulator.load.activity.joules(
+            story.begin + row["start_ns"], story.begin + row["stop_ns"]
+        )
+        print(
+            f"{row['request']} {row['phase']}: {row['joules']:.4f} +- {row['joules_u']:.4f} J, true {truth:.4f}"
+        )
         assert abs(row["joules"] - truth) <= 2 * row["joules_u"]
         clock = (row["joules_hi"] - row["joules_lo"]) / 2 / math.sqrt(3)
         assert row["joules_u"] <= 2 * math.sqrt(row["joules_u"] ** 2 - clock**2)
@@ -160,7 +184,9 @@ def test_the_bounds_of_the_devices_clock_and_of_its_servers_hold(story):
         assert host is not None
         low, high = maps.bound(clock, 0, host)
         ahead = tick * 1000 - (wall[0]["count"] + host[0] - middle)
-        true = AHEAD_S * 1e9 + PPM * 1e-6 * (host[0] - story.emulator.began)  # it was switched on a little before
+        true = AHEAD_S * 1e9 + PPM * 1e-6 * (
+            host[0] - story.emulator.began
+        )  # it was switched on a little before
         assert low[0] - 5e4 <= ahead - true <= high[0] + 5e4
     assert {maps.of("llama.process", epoch).kind for epoch in (0, 1)} == {"two_way"}, "it was started twice"
     activity = story.emulator.load.activity
@@ -175,8 +201,15 @@ def test_the_bounds_of_the_devices_clock_and_of_its_servers_hold(story):
 def test_the_drop_is_a_gap_and_an_error_and_the_next_prompt_is_answered(story):
     events = story.run.table("llama.events").to_pylist()
     ended = {row["request"]: row for row in events if row["kind"] in {"request_end", "request_error"}}
-    assert {n: row["kind"] for n, row in ended.items()} == {1: "request_end", 2: "request_error", 3: "request_end"}
-    assert "link" in json.loads(ended[DROPPED]["detail"])["error"] or "Error" in json.loads(ended[DROPPED]["detail"])["error"]
+    assert {n: row["kind"] for n, row in ended.items()} == {
+        1: "request_end",
+        2: "request_error",
+        3: "request_end",
+    }
+    assert (
+        "link" in json.loads(ended[DROPPED]["detail"])["error"]
+        or "Error" in json.loads(ended[DROPPED]["detail"])["error"]
+    )
     kept = [row for row in story.run.table("tokens").to_pylist() if row["request"] == DROPPED]
     assert 0 < len(kept) < 40
     power = "battery" if story.device == "phone" else "ina3221"
@@ -190,5 +223,7 @@ def test_sql_has_the_same_numbers(story, capsys):
     archive = str(story.run.path.parent)
     assert cli(("sql", asked, "--archive", archive, "--json")) == 0
     said = json.loads(capsys.readouterr().out)
-    ours = [{name: row[name] for name in ("request", "phase", "joules", "joules_u")} for row in story.phases()]
+    ours = [
+        {name: row[name] for name in ("request", "phase", "joules", "joules_u")} for row in story.phases()
+    ]
     assert said == ours

@@ -79,12 +79,17 @@ class Store:
             there = 0
         await self._room(size - there, local)
         step, sent = max(size // SHARES, 1), there
-        async with self.device.channel(f"cat >>{quoted([part])}") as channel, await trio.open_file(local, "rb") as file:
+        async with (
+            self.device.channel(f"cat >>{quoted([part])}") as channel,
+            await trio.open_file(local, "rb") as file,
+        ):
             await file.seek(there)
             while block := await file.read(BLOCK):
                 await channel.send(block)
                 if size >= WORTH_TELLING and (sent + len(block)) // step > sent // step:
-                    self.told(f"{local.name}: {(sent + len(block)) / 1e6:.0f} of {size / 1e6:.0f} MB are there")
+                    self.told(
+                        f"{local.name}: {(sent + len(block)) / 1e6:.0f} of {size / 1e6:.0f} MB are there"
+                    )
                 sent += len(block)
             await channel.close_stdin()
             if status := await channel.status():

@@ -98,7 +98,11 @@ async def _relay(options: argparse.Namespace, port: int, told: Told) -> None:
 async def _connected(port: int, told: Told, stream: trio.SocketStream) -> None:
     number = id(stream)
     try:
-        async with await trio.open_tcp_stream("127.0.0.1", port) as server, stream, trio.open_nursery() as nursery:
+        async with (
+            await trio.open_tcp_stream("127.0.0.1", port) as server,
+            stream,
+            trio.open_nursery() as nursery,
+        ):
             nursery.start_soon(_up, stream, server, told, number)
             with suppress(trio.BrokenResourceError):
                 await _down(stream, server, told, number)

@@ -224,9 +224,7 @@ async def _said(process: trio.Process, end: bytes) -> bytes:
 def _closed() -> tuple[str, list[str]]:
     """Return the folder that its user may not enter, and what of Python (and of us) lies in there: the machine has these alone."""
     ours = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), Path(__file__).resolve().parents[2]}
-    closed = {
-        folder for path in ours for folder in path.parents if not folder.stat().st_mode & 0o001
-    }
+    closed = {folder for path in ours for folder in path.parents if not folder.stat().st_mode & 0o001}
     if not closed:
         return "", []
     hidden = min(closed, key=lambda folder: len(folder.parts))

@@ -38,7 +38,10 @@ def test_a_task_lies_between_its_launch_and_its_timings():
 
 def test_tasks_of_several_slots_are_told_apart():
     lines = NEW.splitlines()
-    other = [line.replace("task 0", "task 1").replace("124.24", "99.00").replace("id  0", "id  1") for line in lines]
+    other = [
+        line.replace("task 0", "task 1").replace("124.24", "99.00").replace("id  0", "id  1")
+        for line in lines
+    ]
     mixed = "\n".join(line for pair in zip(lines, other, strict=True) for line in pair)
     assert [task.prompt_ms for task in tasks(mixed)] == [124.24, 99.0]
 

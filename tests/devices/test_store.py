@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from melt_stream.devices import Gone, Local
+from melt_stream.devices import Gone, Local, run
 from melt_stream.devices import store as stores
 from melt_stream.devices.store import Store, opened
 from melt_stream.errors import ConfigError, DeviceError
@@ -64,7 +64,7 @@ async def test_files_that_belong_together_lie_side_by_side_and_may_be_run(model,
     (tmp_path / "server").write_text("#!/bin/sh\n")
     (tmp_path / "server").chmod(0o755)
     folder = await kept(Local("board"), tmp_path).put([tmp_path / "server", model])
-    assert sorted(os.listdir(folder)) == ["server", "tiny.gguf"]
+    assert (await run(Local("board"), ["ls", folder])).out == b"server\ntiny.gguf\n"
     assert os.access(f"{folder}/server", os.X_OK)
     assert not os.access(f"{folder}/tiny.gguf", os.X_OK)
 
@@ -80,7 +80,7 @@ async def test_a_push_that_was_cut_goes_on_where_it_was(model, tmp_path):
     sent = device.sent
     folder = await store.put([model])
     assert device.sent - sent == len(MODEL) - there
-    assert open(f"{folder}/tiny.gguf", "rb").read() == MODEL  # noqa: PTH123, SIM115 - a short test
+    assert (await run(Local("board"), ["cat", f"{folder}/tiny.gguf"])).out == MODEL
 
 
 @pytest.mark.parametrize("left", [b"junk", os.urandom(len(MODEL) + 1)], ids=["another", "too long"])
