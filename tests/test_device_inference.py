@@ -132,7 +132,7 @@ async def phone(archive: Path) -> Story:
 async def board(archive: Path) -> Story:
     said = documented("jetson")
     emulator = Jetson(
-        load=Load.parse(said["load"]), faults=Faults.parse([f"rate:{PPM}"]), offset_s=float(said["offset_s"]),
+        load=Load.parse(said["load"]), faults=Faults.parse([f"rate:{PPM}"]), offset_s=float(said["offset_s"]), update_hz=float(said["update_hz"]),
         keys=str(archive.parent / said["keys"]),
     )  # fmt: skip
     assert emulator.offset_s == AHEAD_S
