@@ -22,6 +22,9 @@ VARIABLE = "MELT_EMULATED_ACTIVITY"
 """The environment variable that tells the server its file."""
 
 
+NEAR_NS = 100_000_000
+
+
 @dataclass
 class Activity:
     """Watts that follow the file; ``at`` and ``drew`` are the record of what the device drew, and from when (host ns)."""
@@ -30,6 +33,8 @@ class Activity:
     """For each of ``STATES``."""
     at: list[int] = field(default_factory=lambda: [0])
     drew: list[float] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+    """When the device's files had been brought up to date, host ns: they are as late as these are apart."""
     _file: int = -1
 
     def __post_init__(self) -> None:
@@ -51,6 +56,15 @@ class Activity:
             self.at.append(monotonic())
             self.drew.append(now)
         return self.drew[-1]
+
+    def showed(self) -> None:
+        """Note that the device's files tell of it now."""
+        self.shown.append(monotonic())
+
+    def latest(self, start: int, stop: int) -> float:
+        """Return the longest time, s, that the files were left alone around an interval of host ns."""
+        near = [at for at in self.shown if start - NEAR_NS <= at <= stop + NEAR_NS]
+        return float(np.max(np.diff(near))) * 1e-9 if len(near) > 1 else np.inf
 
     def value(self, seconds: Array) -> Array:
         """Watts now, as often as there are times."""

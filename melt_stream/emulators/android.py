@@ -119,6 +119,8 @@ class Android(Emulated):
             if seconds >= (looked + 1) * self.gauge_s:
                 looked = int(seconds / self.gauge_s)
                 self.phone.write(self._now())
+                if self.load.activity is not None:
+                    self.load.activity.showed()
             if stalled := due("stall", seconds, looked):
                 self._held_until = trio.current_time() + stalled
             self._kb_s = due("slow", seconds, looked) or self._kb_s

@@ -112,6 +112,8 @@ class Jetson(Emulated):
             await trio.sleep(1 / self.update_hz)
             since, looked = looked, self.seconds()
             tree.show(self._mean(since, looked))
+            if self.load.activity is not None:
+                self.load.activity.showed()
 
     def _install(self, root: Path) -> None:
         (root / "bin").mkdir()
