@@ -10,7 +10,7 @@ from __future__ import annotations
 from melt_stream.devices.channel import Channel, Device, Done, Gone, run
 from melt_stream.devices.follow import Happened, Logged, followed, logcat, logged
 from melt_stream.devices.local import Local
-from melt_stream.devices.place import Boots, Line, Place, Placeable
+from melt_stream.devices.place import Boots, Failed, Line, Place, Placeable
 from melt_stream.devices.sampled import Sampled
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Channel",
     "Device",
     "Done",
+    "Failed",
     "Gone",
     "Happened",
     "Line",

@@ -60,6 +60,15 @@ class Boots:
         return self.ids.index(boot_id)
 
 
+class Failed(DeviceError):
+    """A command on a device ended, and not well."""
+
+    def __init__(self, said: str, status: int) -> None:
+        super().__init__(said)
+        self.status = status
+        """Its exit status; 128 + n or -n: by signal n."""
+
+
 class Line(NamedTuple):
     """A line that a command on a device wrote."""
 
@@ -114,7 +123,7 @@ class Place:
     async def lines(self, out: Outlet, command: Sequence[str]) -> AsyncGenerator[Line, None]:
         """Run a command there and yield its lines, stamped by the device's clock, until it ends or we leave.
 
-        Use it with ``contextlib.aclosing``. Raises ``Gone`` where the link ends, ``DeviceError`` where the command fails.
+        Use it with ``contextlib.aclosing``. Raises ``Gone`` where the link ends, ``Failed`` where the command does.
         """
         words = [await self.shell(), "-c", _LINES, "lines", *command]
         async with self.device.channel(f"LC_ALL=C exec {quoted(words)}") as channel:
@@ -129,7 +138,7 @@ class Place:
                         f"{self.device.name}: {command[0]}: expected lines of up to {LONGEST_LINE} bytes, got more"
                     )
             if status := await channel.status():
-                raise DeviceError(self._failed(command, status, channel))
+                raise self._failed(command, status, channel)
 
     @asynccontextmanager
     async def output(self, command: Sequence[str], given: str = "") -> AsyncIterator[Channel]:
@@ -147,10 +156,11 @@ class Place:
         tick = int(found[1]) * 1_000_000 + int(found[2])
         return Line(tick, arrival, found[3].decode(errors="replace").rstrip("\r"))
 
-    def _failed(self, command: Sequence[str], status: int, channel: Channel) -> str:
-        return (
+    def _failed(self, command: Sequence[str], status: int, channel: Channel) -> Failed:
+        return Failed(
             f"{self.device.name}: expected {quoted(command)[:120]} to end well, got exit status {status}: "
-            f"{channel.complaints()[-200:] or 'it wrote nothing to stderr'}"
+            f"{channel.complaints()[-200:] or 'it wrote nothing to stderr'}",
+            status,
         )
 
 

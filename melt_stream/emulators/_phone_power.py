@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from melt_stream.clock import BOOTTIME, read_host_clocks
-from melt_stream.emulators._load import Load
 
 CHIPS = {
     "iio:device0": ("s2mpg14-odpm", {"VSYS_PWR_DISPLAY": ("Display", 0.25), "S2M_VDD_CPUCL2": ("CPU(BIG)", 0.4)}),
@@ -17,7 +15,6 @@ CHIPS = {
 RATE_HZ = 125.0
 REFRESH_S = 0.16
 """20 of a chip's samples: it is never asked more often."""
-STEP_S = 0.001
 FULL_UAH = 3_652_000
 APART_MS = 2
 """The chips are asked one after the other."""
@@ -32,7 +29,8 @@ def boottime_ns() -> int:
 class Counters:
     """Energy since the load began. ``ahead_s`` is how far the phone's CLOCK_BOOTTIME is ahead of this machine's."""
 
-    load: Load
+    drawn: Callable[[float, float, float], float]
+    """Joules between two of the load's seconds, at so many volts."""
     volts: float
     ahead_s: float
     joules: float = 0.0
@@ -65,8 +63,5 @@ class Counters:
         return texts
 
     def _count(self, seconds: float) -> None:
-        count = max(1, round((seconds - self._counted) / STEP_S))
-        step = (seconds - self._counted) / count
-        middles = np.asarray(self._counted + (np.arange(count) + 0.5) * step, np.float64)
-        self.joules += float(self.load.watts(middles, self.volts).sum() * step)
+        self.joules += self.drawn(self._counted, seconds, self.volts)
         self._counted = seconds

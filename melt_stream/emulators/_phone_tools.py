@@ -5,6 +5,8 @@ What they print is what AOSP's do: SettingsService, ConnectivityService, Notific
 
 from __future__ import annotations
 
+import platform
+import shlex
 import sys
 
 STATE = "data/system/state"
@@ -17,6 +19,10 @@ FIRST = {
     "global/zen_mode": "0", "global/stay_on_while_plugged_in": "0", "wakefulness": "Asleep",
 }  # fmt: skip
 """What is set when it is first switched on."""
+ABIS = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}
+"""By machine, as ``uname -m`` has it."""
+PROPERTIES = {"ro.product.cpu.abi": ABIS.get(platform.machine(), platform.machine())}
+"""What ``getprop`` knows."""
 _HEAD = f"""#!/bin/sh
 root=${{0%/system/bin/*}}
 state=$root/{STATE} inside=$root/{INSIDE}
@@ -76,6 +82,11 @@ battery/reset) rm -f "$state/unplugged" ;;
 *) echo "Can't find service: $1" >&2; exit 0 ;;
 esac
 """
+_GETPROP = f"""
+list() {{ printf '%s\n' {shlex.join(f"[{name}]: [{value}]" for name, value in PROPERTIES.items())}; }}
+[ $# -gt 0 ] || {{ list; exit; }}
+list | sed -n "s/^\\[$1\\]: \\[\\(.*\\)\\]$/\\1/p" | grep . || echo
+"""
 _PERFETTO = f"""
 # perfetto --txt -c - -o -; its CLOCK_BOOTTIME is the kernel's, whatever sets its wall clock off
 export FAKETIME_DONT_FAKE_MONOTONIC=1 PYTHONPATH='{":".join(path for path in sys.path if path)}'
@@ -84,7 +95,7 @@ exec '{sys.executable}' -m melt_stream.emulators._perfetto_tool "$inside" "$@"
 TOOLS = {
     name: _HEAD + body.lstrip("\n")
     for name, body in {
-        "settings": _SETTINGS, "cmd": _CMD, "svc": _SVC, "input": _INPUT, "dumpsys": _DUMPSYS, "perfetto": _PERFETTO,
+        "settings": _SETTINGS, "cmd": _CMD, "svc": _SVC, "input": _INPUT, "dumpsys": _DUMPSYS, "getprop": _GETPROP, "perfetto": _PERFETTO,
     }.items()
 }  # fmt: skip
 """By name."""

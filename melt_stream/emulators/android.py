@@ -58,6 +58,8 @@ class Android(Emulated):
     """Its /sys tells the shell of no battery, temperature or rail, as a production phone's may: ``dumpsys`` and ``perfetto`` do."""
     plugged: bool = False
     """It is charged over USB."""
+    port: int = 0
+    """Where its adbd listens; 0: any that is free."""
     phone: Phone = field(init=False)
     _plug: trio.CancelScope = field(default_factory=trio.CancelScope, init=False)
     _away_s: float = field(default=0.0, init=False)
@@ -67,20 +69,25 @@ class Android(Emulated):
 
     async def play(self, task_status: trio.TaskStatus[Place] = trio.TASK_STATUS_IGNORED) -> None:
         """Be the phone until cancelled."""
-        async with switched_on(self._clock()) as self.phone, trio.open_nursery() as nursery:
+        async with switched_on(self._clock()) as self.phone:
+            with self.served(self.phone.tree / "system/bin", self.phone.tree / "activity"):
+                await self._play(task_status)
+
+    async def _play(self, task_status: trio.TaskStatus[Place]) -> None:
+        async with trio.open_nursery() as nursery:
             self.began = monotonic()
-            self._counters = Counters(self.load, self.volts, BOOTTIME_S if self.phone.own_root else 0)
+            self._counters = Counters(self.joules, self.volts, BOOTTIME_S if self.phone.own_root else 0)
             self.phone.write(self._still() | self._now() | self._counted())
             nursery.start_soon(self._live)
-            port = 0
+            port, begun = self.port, False
             while True:
                 with trio.CancelScope() as self._plug:
                     async with trio.open_nursery() as plugged:
                         (listener,) = await plugged.start(
                             partial(trio.serve_tcp, self._serve, port, host="127.0.0.1")
                         )
-                        if not port:
-                            port = listener.socket.getsockname()[1]
+                        if not begun:
+                            begun, port = True, listener.socket.getsockname()[1]
                             task_status.started(self._place(port))
                 await trio.sleep(self._away_s)
 
@@ -125,6 +132,8 @@ class Android(Emulated):
             if seconds >= (looked + 1) * self.gauge_s:
                 looked = int(seconds / self.gauge_s)
                 self.phone.write(self._now())
+                if self.load.activity is not None:
+                    self.load.activity.showed()
             if seconds >= (counted + 1) * REFRESH_S:
                 counted = int(seconds / REFRESH_S)
                 self.phone.write(self._counted())
