@@ -34,7 +34,9 @@ from melt_stream.run import Run, find
 __all__ = ["VIEWS", "connect", "find", "views"]
 
 log = logging.getLogger(__name__)
-VIEWS = ("runs", "cells", "models", "streams", "rails", "power", "events", *SCHEMAS, *COMPOSED)
+VIEWS = (
+    "runs", "cells", "models", "streams", "rails", "power", "events", "ops", "op_shares", *SCHEMAS, *COMPOSED,
+)  # fmt: skip
 """Views that always exist; every other stream name has one too."""
 _NO_FILES = ("runs", "cells", "models")
 _FROM_MANIFESTS = frozenset({*SCHEMAS, *_NO_FILES, "rails"})
@@ -163,6 +165,8 @@ def _make_views(
             made[view] = relations.derived(view, relations.tables_of(entries, view), lists)
         elif view == "events":
             made[view] = relations.events([f for f in streams if f.stored["role"] == "events"], lists)
+        elif view in ("ops", "op_shares"):
+            made[view] = relations.ops([f for f in streams if f.stored["role"] == "ops"], lists)
         elif view == "power":
             made[view] = relations.power([f for f in streams if f.is_power], lists)
         else:

@@ -124,7 +124,9 @@ def fit(readings: pa.Table, needed: Iterable[Key] = ()) -> Maps:
     groups = {key: rows for key, rows in _groups(readings).items() if key[0] != HOST.name}
     while groups:  # those whose limits are on clocks that are placed already; in a circle, none is
         waiting = {key[0] for key in groups}
-        ready = [key for key, rows in groups.items() if _against(rows) not in waiting] or list(groups)
+        ready = [
+            key for key, rows in groups.items() if waiting.isdisjoint(np.unique(_against(rows)))
+        ] or list(groups)
         for key in ready:
             maps[key] = _fit(key, groups.pop(key), Maps(maps))
     return Maps(maps)
@@ -145,11 +147,11 @@ def _groups(readings: pa.Table) -> dict[Key, pa.Table]:
     return {(names[codes[p[0]]], int(epochs[p[0]])): readings.take(pa.array(p)) for p in parts}
 
 
-def _against(readings: pa.Table) -> str:
-    """The clock that the limits are on; streams of older runs do not say."""
-    if "against" not in readings.column_names:
-        return HOST.name
-    return readings["against"][0].as_py() or HOST.name
+def _against(readings: pa.Table) -> Array:
+    """The clock that each reading's limits are on; streams of older runs do not say."""
+    if "against" not in readings.column_names or readings["against"].null_count == len(readings):
+        return np.full(len(readings), HOST.name)
+    return np.array(pc.fill_null(readings["against"], HOST.name).to_pylist())
 
 
 def _fit(key: Key, readings: pa.Table, maps: Maps) -> Map:
@@ -157,7 +159,7 @@ def _fit(key: Key, readings: pa.Table, maps: Maps) -> Map:
     rho = float(readings["rho_ppm"][0].as_py() or 0.0) * 1e-6
     if "exact" in pc.unique(readings["kind"]).to_pylist():
         return _exact(key, readings, tick_ns)
-    against = _against(readings)
+    others = [str(name) for name in np.unique(_against(readings)) if name != HOST.name]
     before, after = (_limits(readings, end, maps) for end in (0, 1))
     known = [end for end in (before, after) if end.known.any()]
     if not known:
@@ -168,11 +170,11 @@ def _fit(key: Key, readings: pa.Table, maps: Maps) -> Map:
         count, np.nan_to_num(readings["resolution"].to_numpy()).astype(np.int64), before.since(origin),
         after.since(origin), pc.equal(readings["kind"], "round_trip").to_numpy(), origin, tick_ns,
     )  # fmt: skip
-    on_host = against == HOST.name
-    stray = 0.0 if on_host else max(m.rho for k, m in maps.maps.items() if k[0] == against)
-    same_rate = on_host and bool(readings["same_rate"][0].as_py())
+    stray = max((m.rho for k, m in maps.maps.items() if k[0] in others), default=0.0)
+    same_rate = not others and bool(readings["same_rate"][0].as_py())
     seen, parts = segments(seen, Assumed(rho + stray, same_rate))
     kind = "two_way" if any(p.two_way for p in parts) else "one_way" if after.known.any() else "one_sided"
+    against = ", ".join(others) or HOST.name
     return Map(*key, kind, parts, tick_ns, rho + stray, against, float(np.max(seen.width)))
 
 
@@ -193,13 +195,13 @@ def _limits(readings: pa.Table, end: int, maps: Maps) -> _Ends:
     column = readings[("not_before", "not_after")[end]]
     ns = pc.fill_null(column, 0).to_numpy().astype(np.int64)
     known = pc.is_valid(column).to_numpy()
-    clock = _against(readings)
-    if clock == HOST.name:
+    clocks = _against(readings)
+    if (clocks == HOST.name).all():
         return _Ends(ns, known)
     epochs = np.nan_to_num(readings["against_epoch"].to_numpy().astype(np.float64)).astype(np.int64)
     ns, known = ns.copy(), known.copy()
-    for epoch in np.unique(epochs):
-        mine = epochs == epoch
+    for clock, epoch in sorted(set(zip(clocks.tolist(), epochs.tolist(), strict=True)) - {(HOST.name, 0)}):
+        mine = (clocks == clock) & (epochs == epoch)
         base = maps.of(clock, int(epoch))
         if not base.placed:
             known[mine] = False

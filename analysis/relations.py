@@ -18,6 +18,7 @@ from melt_stream.analysis.sandbox import name as quote_name
 from melt_stream.analysis.schemas import SCHEMAS
 from melt_stream.errors import ConfigError
 from melt_stream.events import EVENTS
+from melt_stream.ops import OPS
 from melt_stream.units import Unit
 
 Columns = tuple[tuple[str, str, str], ...]
@@ -99,6 +100,20 @@ def events(files: list[File], lists: Lists) -> str:
         picked = [f"{_event(name, have.get(name), kind)} AS {quote_name(name)}" for name, kind in own]
         parts.append(
             f"SELECT {', '.join(f'f.{n}' for n in head)}, {_T}, p.t_ns, {', '.join(picked)} FROM {_joined(lists.add(group))}"
+        )
+    return _union(parts)
+
+
+def ops(files: list[File], lists: Lists) -> str:
+    """Rows of the view ``ops``."""
+    own = [(f.name, sql_type(f.type)) for f in OPS.schema if f.name != "tick"]
+    head = ["run", "instance", "device"]
+    parts = [_empty([*((name, "VARCHAR") for name in head), ("t_ns", "BIGINT"), *own])]
+    for columns, group in _groups(files):
+        have = {name: kind for name, kind, _ in columns}
+        picked = [f"{_cast(f'p.{quote_name(n)}', have.get(n), kind)} AS {quote_name(n)}" for n, kind in own]
+        parts.append(
+            f"SELECT {', '.join(f'f.{n}' for n in head)}, p.t_ns, {', '.join(picked)} FROM {_joined(lists.add(group))}"
         )
     return _union(parts)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
+from dataclasses import KW_ONLY, dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple, Protocol
+from typing import Annotated, Any, NamedTuple, Protocol, Self
 
 import httpx
 import trio
@@ -16,7 +16,9 @@ from pydantic import Field, PositiveFloat, PositiveInt
 
 from melt_stream.collectors._arrival import Arrival, moments
 from melt_stream.collectors._prompts import DEFAULT_PROMPTS, Question, from_file
+from melt_stream.collectors._reached import Opened, Reached, Through, forwarded
 from melt_stream.collectors._sse import Arrivals
+from melt_stream.devices import Place
 from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.events import EVENTS
 from melt_stream.failures import failures
@@ -75,6 +77,31 @@ class Asking:
     """Store the prompts and the answers' text."""
     timeout: PositiveFloat = 120.0
     """Seconds in which a server may send nothing before the request counts as failed."""
+    reach_timeout: PositiveFloat = 60.0
+    """Seconds in which a device must be reached again where its link was gone."""
+    place: Place | None = field(default=None, init=False, repr=False, compare=False)
+    """The device that the server runs on, where that is not for the url to say."""
+    _reached: Reached | None = field(default=None, init=False, repr=False, compare=False)
+
+    def on(self, place: Place) -> Self:
+        """Return one that asks the server on a device: ``url`` is then a port on the device's own loopback."""
+        made = replace(self)
+        made.place = place
+        return made
+
+    @asynccontextmanager
+    async def reached(self, out: Outlet, url: str, opened: Opened | None = None) -> AsyncIterator[None]:
+        """While the body runs, the server on the device is reached, and reached again where the link was gone.
+
+        ``opened`` says how, where it takes more than a forwarded port.
+        """
+        if self.place is None:
+            yield
+            return
+        device = self.place.device
+        self._reached = Reached(device.name, opened or forwarded(device, url), self.reach_timeout, out)
+        async with self._reached.kept():
+            yield
 
     def questions(self) -> list[Question]:
         """Return what is asked, once through. Raises ``ConfigError``."""
@@ -94,6 +121,10 @@ class Asking:
         """Return the chat messages that ask ``question``."""
         system = [{"role": "system", "content": self.system}] if self.system else []
         return [*system, {"role": "user", "content": question.text}]
+
+    async def alive(self, client: httpx.AsyncClient) -> bool:  # noqa: ARG002 - whoever can ask does
+        """Tell whether the server can still be reached, after a request that failed; False where nobody can tell."""
+        return False
 
     async def ask_all(self, out: Outlet, ask: Callable[[Question], Awaitable[str | None]]) -> None:
         """Ask the warm-up questions, then all; ``ask(question)`` returns why it failed, or None.
@@ -137,9 +168,10 @@ class Asking:
         Certificates are checked, and loaded only where they are needed: that takes 20 ms of everybody's time.
         """
         limits = httpx.Limits(max_keepalive_connections=0)  # servers hang up on idle ones as they are used
+        through = Through(self._reached, limits) if self._reached else None
         return httpx.AsyncClient(
             base_url=url, verify=url.startswith("https:"), timeout=self.timeout, limits=limits, trust_env=False,
-            headers={"Accept-Encoding": "identity", **(headers or {})},
+            transport=through, headers={"Accept-Encoding": "identity", **(headers or {})},
         )  # fmt: skip
 
     async def exchange(
@@ -156,6 +188,8 @@ class Asking:
 
         Always ends in one row, ``request_end`` or ``request_error``, also when cancelled; what came is kept.
         """
+        if self._reached:
+            await self._reached.there()
         request = Request(question, out.next_request(), out.now())
         told = {"model": body.get("model"), "max_tokens": self.max_tokens, "temperature": self.temperature}
         told |= {"seed": self.seed, "warmup": question.warmup}
@@ -168,16 +202,24 @@ class Asking:
         failure: str | None = "cancelled"
         taken = answer(request)
         try:
-            failure = await _fetch(out, client, path, body, taken, read)
+            failure = await _fetch(out, client, path, body, taken, read, self._reached)
         finally:
             detail = taken.close() | ({"error": failure} if failure else {})
             kind = "request_error" if failure else "request_end"
             out.row(EVENTS, kind=kind, request=request.number, name=question.name, detail=json.dumps(detail))
+        if failure and self._reached and self._reached.is_there and not await self.alive(client):
+            self._reached.doubt()
         return failure
 
 
 async def _fetch(
-    out: Outlet, client: httpx.AsyncClient, path: str, body: dict[str, Any], answer: Answer, read: Read
+    out: Outlet,
+    client: httpx.AsyncClient,
+    path: str,
+    body: dict[str, Any],
+    answer: Answer,
+    read: Read,
+    reached: Reached | None,
 ) -> str | None:
     failures: list[str] = []
     scope = trio.CancelScope()
@@ -187,7 +229,7 @@ async def _fetch(
         scope.cancel()
 
     try:
-        with scope:
+        with reached.asked(stop) if reached else nullcontext(), scope:
             async with client.stream("POST", path, json=body) as response:
                 if response.status_code != httpx.codes.OK:
                     return f"HTTP {response.status_code}: {(await response.aread())[:500].decode(errors='replace')}"

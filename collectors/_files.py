@@ -87,6 +87,17 @@ def seconds_to_ns(value: object, where: str) -> int:
     return int((seconds * _NS).to_integral_value())
 
 
+def the_file(path: Path) -> Path:
+    """Return the file at ``path``, or the only one in that folder. Raises ``ConfigError``."""
+    if not path.is_dir():
+        return path
+    found = sorted(one for one in path.iterdir() if one.is_file())[:6]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(one.name for one in found) or "none"
+    raise ConfigError(f"{path}: expected one log, got {names}; name it")
+
+
 def folders_below(root: Path, depth: int) -> Iterator[Path]:
     """Yield ``root`` and the folders at most ``depth`` levels below it, sorted, links not followed.
 

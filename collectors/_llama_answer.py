@@ -31,6 +31,16 @@ class LlamaAnswer:
         self._read = -1
         self._detail: dict[str, Any] = {}
 
+    @property
+    def timings(self) -> Timings | None:
+        """The last that the server said."""
+        return self._last
+
+    @property
+    def number(self) -> int:
+        """The request's."""
+        return self._request.number
+
     def take(self, arrival: int, data: str) -> None:
         if data == END:
             self.complete = True

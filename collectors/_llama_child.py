@@ -20,7 +20,9 @@ def main(arguments: list[str] | None = None) -> None:
     for name in ("threads", "n-ctx", "n-batch", "slots"):
         parser.add_argument(f"--{name}", type=int, required=True)
     options = parser.parse_args(arguments)
-    server = _serve(options)
+    server = serve(
+        options.model, threads=options.threads, n_ctx=options.n_ctx, n_batch=options.n_batch, slots=options.slots
+    )  # fmt: skip
     sys.stdout.write(f"listening on {server.listening_address}\n")
     sys.stdout.flush()
     while os.read(sys.stdin.fileno(), 4096):
@@ -28,20 +30,24 @@ def main(arguments: list[str] | None = None) -> None:
     os._exit(0)  # the native server's threads need no goodbye
 
 
-def _serve(options: argparse.Namespace) -> Any:
+def serve(model: str, *, threads: int, n_ctx: int, n_batch: int, slots: int, verbosity: int = 2) -> Any:
+    """Return a server on a free port, its model loaded and warm; ``n_ctx`` is of all slots together.
+
+    ``verbosity`` 2: warnings and errors, which end up in the message if it dies; 3: what it does, too.
+    """
     import xllamacpp  # 0.04 s, and only here: a driver is loaded where it runs
 
     params = xllamacpp.CommonParams()
-    params.model.path = options.model
-    params.model_alias = {Path(options.model).name}
+    params.model.path = model
+    params.model_alias = {Path(model).name}
     params.port = 0
-    params.n_ctx = options.n_ctx
-    params.n_parallel = options.slots
-    params.n_batch = params.n_ubatch = options.n_batch
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = options.threads
+    params.n_ctx = n_ctx
+    params.n_parallel = slots
+    params.n_batch = params.n_ubatch = n_batch
+    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.fit_params = False  # what was asked for, not what would fit
     params.ui = False
-    params.verbosity = 2  # warnings and errors; they end up in the message if it dies
+    params.verbosity = verbosity
     return xllamacpp.Server(params)
 
 

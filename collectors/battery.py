@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any
 
 from annotated_types import Gt, Le
 
 from melt_stream.collector import Health
+from melt_stream.collectors._gauge import GaugeUnit, Reading, guess_unit, sign_of, volts_of
 from melt_stream.collectors._sysfs import health, integer, parts, text, why_not
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Row
@@ -20,11 +21,6 @@ from melt_stream.units import PERCENT, A, V, W
 SUPPLIES = "sys/class/power_supply"
 NAMES = ("type", "scope", "status", "current_now", "power_now", "voltage_now", "capacity", "online")
 CONSTANT = ("/type", "/scope")
-GaugeUnit = Literal["auto", "micro", "milli"]
-LEAST_WATTS, MOST_WATTS = 0.1, 60.0
-"""What a machine that runs a model draws: below the first in uA, and within both in mA, a gauge counts mA."""
-
-
 CURRENT = Stream(
     "battery", rail=str, status=str, plugged=bool, volts=V, amps=A, capacity=PERCENT, reported=int
 )
@@ -33,15 +29,6 @@ POWER = Stream(
     "battery_power", rail=str, status=str, plugged=bool, watts=W, voltage=V, capacity=PERCENT, reported=int
 )
 """Gauges that give a power only."""
-
-
-class Reading(NamedTuple):
-    """A gauge's numbers as they are."""
-
-    number: int
-    """current_now, or power_now where there is none."""
-    volts: float | None
-    is_power: bool
 
 
 @dataclass
@@ -61,6 +48,7 @@ class Battery(FileSensor):
     hz: Annotated[float, Gt(0), Le(20_000)] = 2.0
     """Reads a second; gauges refresh every 0.25 to 30 s."""
 
+    elsewhere = "perfetto_power or dumpsys_battery"
     stream = CURRENT
     _newest: Files | None = field(default=None, init=False, repr=False, compare=False)
     _units: dict[str, GaugeUnit] = field(default_factory=dict, init=False, repr=False, compare=False)
@@ -118,7 +106,9 @@ class Battery(FileSensor):
                 "decided": how,
                 "reads": "power_now" if reading.is_power else "current_now",
                 "first": reading.number,
-                "sign": _sign(text(self._newest, f"{name}/status"), reading.number) if self._newest else None,
+                "sign": sign_of(text(self._newest, f"{name}/status"), reading.number)
+                if self._newest
+                else None,
             }
             for name, reading in _readings(self._newest).items()
         }
@@ -176,31 +166,13 @@ def _readings(files: Files | None) -> dict[str, Reading]:
 
 
 def _reading(name: str, files: Files) -> Reading | None:
-    volts = files.number(f"{name}/voltage_now")
-    if volts is not None:  # a battery of less than 0.1 V is one of so many mV
-        volts *= 1e-6 if volts >= 100_000 else 1e-3
+    number = files.number(f"{name}/voltage_now")
+    volts = None if number is None else volts_of(number)
     if (current := integer(files, f"{name}/current_now")) is not None:
         return Reading(current, volts, is_power=False)
     if (power := integer(files, f"{name}/power_now")) is not None:
         return Reading(power, volts, is_power=True)
     return None
-
-
-def guess_unit(got: Reading) -> GaugeUnit:
-    """Return ``milli`` where the number means a likely power in mA (mW), and far too little in uA (uW)."""
-    watts = abs(got.number) * (1.0 if got.is_power else got.volts or 3.7)
-    return "milli" if watts * 1e-6 < LEAST_WATTS <= watts * 1e-3 <= MOST_WATTS else "micro"
-
-
-def _sign(status: str | None, number: int) -> str:
-    """Say what the gauge's own sign means, which its status decides."""
-    if status != "Discharging" or not number:
-        return (
-            "0 while discharging: stuck, or not begun"
-            if status == "Discharging"
-            else "not known before it discharges"
-        )
-    return "positive while discharging" if number > 0 else "negative while discharging"
 
 
 def _plugged(files: Files) -> bool:

@@ -16,6 +16,8 @@ from melt_stream.stream import Stream
 from melt_stream.units import HZ, PERCENT
 
 KGSL, MALI = "sys/class/kgsl/kgsl-3d0", "sys/class/misc/mali0/device"
+TENSOR = "sys/devices/platform/*.mali"
+"""Where Pixels with a Tensor have it, readable there when the link above is not."""
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _LOAD_OF = re.compile(r"(?:utili[sz]ation\s*[=:]\s*)?(\d+(?:\.\d+)?)\s*(?:%|@\d+Hz)?")
 _BUSY = re.compile(r"(\d+)\s+(\d+)")
@@ -75,12 +77,12 @@ SOURCES = (
     Source("emc", "active", kilohertz, ("sys/kernel/debug/cactmon/mc_all", "sys/kernel/actmon_avg_activity/mc_all")),
     Source("adreno", "load", percent, (f"{KGSL}/gpu_busy_percentage",)),
     Source("adreno", "load", busy_of_total, (f"{KGSL}/gpubusy",)),
-    Source("adreno", "frequency", hertz, (f"{KGSL}/gpuclk",)),
+    Source("adreno", "frequency", hertz, (f"{KGSL}/gpuclk", f"{KGSL}/clock_mhz")),
     Source("adreno", "frequency", hertz, (f"{KGSL}/devfreq/cur_freq",)),
-    Source("mali", "load", percent, (f"{MALI}/utilization", f"{MALI}/utilisation")),
+    Source("mali", "load", percent, (f"{MALI}/utilization", f"{MALI}/utilisation", f"{TENSOR}/utilization")),
     Source("mali", "load", percent, ("sys/kernel/gpu/gpu_busy",)),
     Source("mali", "load", percent, ("sys/class/devfreq/*mali*/load", "sys/class/devfreq/*.gpu/load")),
-    Source("mali", "frequency", hertz, (f"{MALI}/clock", f"{MALI}/cur_freq")),
+    Source("mali", "frequency", hertz, (f"{MALI}/clock", f"{MALI}/cur_freq", f"{TENSOR}/cur_freq")),
     Source("mali", "frequency", hertz, ("sys/kernel/gpu/gpu_clock",)),
     Source("mali", "frequency", hertz, ("sys/class/devfreq/*mali*/cur_freq",)),
 )  # fmt: skip

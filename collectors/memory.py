@@ -12,7 +12,7 @@ from annotated_types import Gt, Le
 
 from melt_stream.collector import Health
 from melt_stream.collectors._sysfs import health, integers, text
-from melt_stream.errors import DeviceError
+from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.outlet import Row
 from melt_stream.sensor import Files, FileSensor, Find, Rows, finder, read_files
 from melt_stream.stream import Column, Stream
@@ -72,8 +72,9 @@ class Memory(FileSensor):
     def tell(self, seen: Files | tuple[Files, dict[str, str]]) -> Rows:
         """Take what was looked at here, or the files alone, as a device's loop reads them."""
         if isinstance(seen, Files) and self.process is not None:
-            raise DeviceError(
-                f"memory: expected pid = ... of a process on a device, got process = {self.process!r}, which is looked for here alone"
+            raise ConfigError(
+                f"memory: expected pid = ... of a process on a device, got process = {self.process!r}, which is looked for here alone; "
+                "use kind = 'process_memory' there"
             )
         files, rollups = (seen, {}) if isinstance(seen, Files) else seen
         if self.pid is not None and (lines := text(files, str(self.pid))):

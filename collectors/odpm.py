@@ -15,7 +15,7 @@ from melt_stream.collector import Health
 from melt_stream.collectors._sysfs import health, parts, text, unique, why_not
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Row
-from melt_stream.rail import Rail
+from melt_stream.rail import Boundary, Rail
 from melt_stream.sensor import ClockShown, Constant, Files, FileSensor, Find, finder, read_files
 from melt_stream.stream import Column, Stream
 from melt_stream.units import Unit
@@ -25,6 +25,7 @@ CLOCK = Clock("boottime", tick_ns=1e6)
 """The phone's CLOCK_BOOTTIME in ms, which goes on while it sleeps; the chips' refreshes are stamped by it."""
 COUNTS_A_REFRESH, SLOWEST_HZ, LEAST_S = 20, 7.628125, 0.05
 """The driver asks the chip again after so many of its samples (older ones: after 50 ms); its slowest rate."""
+TOTAL = "total"
 _STAMP = re.compile(r"t=(\d{1,15})")
 _CHANNEL = re.compile(r"CH\d{1,3}\(T=(\d{1,15})\)\[([^\]\s]{1,80})\], (\d{1,18})")
 _NAME = re.compile(r"([^()\s]{1,80})\(([^()\s]{1,80})\):(\S{1,80})")
@@ -54,10 +55,13 @@ class Odpm(FileSensor):
     only its duration tells so, the clock has a new epoch, across which nothing is counted.
     """
 
+    total: tuple[str, ...] = ()
+    """Rails whose sum is rail ``total``: those that feed all others, which no file tells. None: there is no total."""
     _: KW_ONLY
     hz: Annotated[float, Gt(0), Le(20_000)] = 10.0
     """Reads a second. The chips are asked at most every 20 of their samples: 20 ms at 1 kHz, 160 ms at 125 Hz."""
 
+    elsewhere = "perfetto_power"
     stream = Stream(
         "odpm",
         clock=CLOCK,
@@ -74,6 +78,8 @@ class Odpm(FileSensor):
     """The chips that the read before could be read from."""
     _seen: dict[str, str] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Each rail's chip, by its full name."""
+    _fresh: dict[str, Counter] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """The parts of the total that were refreshed since its last row."""
 
     def files(self, find: Find) -> Mapping[str, str]:
         paths: dict[str, str] = {}
@@ -91,6 +97,11 @@ class Odpm(FileSensor):
             raise kind(
                 f"ODPM: expected energy_value to say t=..., CH0(T=...)[...], ..., got none; {why_not(files)}"
             )
+        names = {name for one in found.values() for name in one.counters}
+        if self.first is None and (missing := set(self.total) - names):
+            raise DeviceError(
+                f"ODPM: total: expected the rails {', '.join(sorted(missing))}, got {', '.join(sorted(names))}"
+            )
         self._begin_anew(found)
         items = [
             item
@@ -103,7 +114,7 @@ class Odpm(FileSensor):
     def _begin_anew(self, found: Mapping[str, Refresh]) -> None:
         """Begin a new epoch where a difference to the one before would mean nothing, and not show it."""
         if any(chip in self._last and restarted(self._last[chip], now) for chip, now in found.items()):
-            self._last, self._newest, self._epoch = {}, 0, self._epoch + 1
+            self._last, self._newest, self._fresh, self._epoch = {}, 0, {}, self._epoch + 1
 
     def _items(self, chip: str, now: Refresh, files: Files) -> Iterator[Row | ClockShown]:
         last = self._last.get(chip)
@@ -119,16 +130,30 @@ class Odpm(FileSensor):
         self._newest = now.tick
         for name, counter in now.counters.items():
             self._seen[name] = chip
-            yield {
-                "rail": name, "energy": counter.energy, "duration": counter.duration, "tick": now.tick, "epoch": self._epoch,
-            }  # fmt: skip
+            yield self._row(name, counter, now.tick)
+        self._fresh |= {name: now.counters[name] for name in self.total if name in now.counters}
+        if self.total and len(self._fresh) == len(set(self.total)):
+            parts = self._fresh.values()
+            whole = Counter(min(one.duration for one in parts), sum(one.energy for one in parts))
+            self._fresh = {}
+            yield self._row(TOTAL, whole, now.tick)
+
+    def _row(self, rail: str, counter: Counter, tick: int) -> Row:
+        return {
+            "rail": rail, "energy": counter.energy, "duration": counter.duration, "tick": tick, "epoch": self._epoch,
+        }  # fmt: skip
 
     def rails(self) -> Iterable[tuple[Stream, Rail]]:
+        names = [*self._seen, *([TOTAL] if self.total and set(self.total) <= set(self._seen) else [])]
+        return [(self.stream, self._rail(name)) for name in names]
+
+    def _rail(self, name: str) -> Rail:
+        parent = TOTAL if name in self.total else None
+        boundary: Boundary = "board" if name == TOTAL else "rail"
         source = "nothing is published of its accuracy"
-        return [
-            (self.stream, Rail(name, "rail", "counter", resolution=1e-6, instrument="counter", source=source))
-            for name in self._seen
-        ]
+        return Rail(
+            name, boundary, "counter", parent=parent, resolution=1e-6, instrument="counter", source=source
+        )
 
     def facts(self) -> Mapping[str, Any]:
         if self.first is None:

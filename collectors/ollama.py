@@ -83,7 +83,7 @@ class Ollama(Asking):
 
     async def collect(self, out: Outlet) -> None:
         with plainly():
-            async with self.client(self.url) as client:
+            async with self.reached(out, self.url), self.client(self.url) as client:
                 await self._load(out, client)
                 await self.ask_all(out, partial(self._ask, out, client))
 

@@ -64,7 +64,7 @@ class OpenaiSse(Asking):
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         out.fact("server", self.url)
         with plainly():
-            async with self.client(self.url, headers) as client:
+            async with self.reached(out, self.url), self.client(self.url, headers) as client:
                 await self.ask_all(out, partial(self._ask, out, client))
 
     async def _ask(self, out: Outlet, client: httpx.AsyncClient, question: Question) -> str | None:

@@ -9,11 +9,11 @@ from typing import Annotated, Any
 import numpy as np
 from annotated_types import Gt
 
-from melt_stream.collectors._files import numbered_lines
+from melt_stream.collectors._files import numbered_lines, the_file
 from melt_stream.collectors._jetson_recorded import write
 from melt_stream.collectors._tegrastats import SOURCE, Line, parse
 from melt_stream.collectors._whole_seconds import within_seconds
-from melt_stream.errors import ConfigError, DataError
+from melt_stream.errors import DataError
 from melt_stream.outlet import Outlet
 
 LINES_LIMIT = 2_000_000
@@ -46,7 +46,7 @@ class TegrastatsImport:
         return {"kind": "files", "tree": {"tegrastats.log": text}}
 
     async def collect(self, out: Outlet) -> None:
-        path = _the_file(Path(self.path))
+        path = the_file(Path(self.path))
         lines, junk = _read(path)
         if not lines:
             raise DataError(
@@ -101,13 +101,3 @@ def _read(path: Path) -> tuple[list[tuple[int, Line]], int]:
                 f"{path}, line {number}: expected at most {LINES_LIMIT} lines, got more; split it"
             )
     return lines, junk
-
-
-def _the_file(path: Path) -> Path:
-    if not path.is_dir():
-        return path
-    found = sorted(one for one in path.iterdir() if one.is_file())[:6]
-    if len(found) == 1:
-        return found[0]
-    names = ", ".join(one.name for one in found) or "none"
-    raise ConfigError(f"{path}: expected one log, got {names}; name it")

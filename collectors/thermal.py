@@ -37,6 +37,7 @@ class Thermal(FileSensor):
     hz: Annotated[float, Gt(0), Le(20_000)] = 2.0
     """Reads a second."""
 
+    elsewhere = "dumpsys_thermal"
     stream = Stream("thermal", zone=str, celsius=CELSIUS)
     _scales: dict[str, float] = field(default_factory=dict, init=False, repr=False, compare=False)
 

@@ -265,14 +265,15 @@ class Outlet:
 
     def _came(self, table: Table, first: int, last: int, epoch: int) -> None:
         if table in self._broken:
-            self._mend(table, first if table.on_host else None)
+            goes_on = table.on_host or (table.last is not None and table.last[1] == epoch)
+            self._mend(table, first if goes_on else None)
         table.last = last, epoch
         self.is_ready.set()
 
     def _mend(self, table: Table, tick: int | None) -> None:
         start, reason = self._broken.pop(table)
         epoch = table.last[1] if table.last else 0
-        # Another clock's next tick belongs to a new epoch: there the hole has no length, only a place.
+        # Where a clock's next tick belongs to a new epoch, the hole has no length, only a place.
         add_gap(self._hub, table.source, epoch, start, start if tick is None else tick, reason)
 
     def _table(self, stream: Stream) -> Table:

@@ -16,8 +16,8 @@ from melt_stream.plugins import configure, load
 from melt_stream.stream import NAME
 
 VIEWS = frozenset(
-    {"cells", "clocks", "events", "factors", "gaps", "markers", "models", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
-    | {"streams", "tokens"}
+    {"cells", "clocks", "events", "factors", "gaps", "markers", "models", "op_shares", "ops", "oracles", "phase_rails", "phases"}
+    | {"power", "rails", "requests", "run", "runs", "streams", "tokens"}
 )  # fmt: skip
 """Names of SQL views and of the engine's own streams: no collector instance may take one."""
 

@@ -6,7 +6,7 @@ import glob
 from abc import abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import KW_ONLY, dataclass, field
-from typing import Any, final
+from typing import Any, ClassVar, final
 
 from melt_stream.collector import Health
 from melt_stream.errors import DeviceError, Transient
@@ -72,6 +72,8 @@ class FileSensor(Poller):
     Raises ``DeviceError`` where there were none to begin with.
     """
 
+    elsewhere: ClassVar[str] = ""
+    """The kind of collector to try on a device that shows none of its files."""
     _: KW_ONLY
     root: str = "/"
     """Every path hangs below it, so that a test can give a tree of its own."""

@@ -199,3 +199,53 @@ def test_limits_agree_with_their_twin(limits, rho, where):
     kept = tightest(at, error, -rho, rho)
     found = float(Limits(at[kept], error[kept], rho).lowest(np.array([where]))[0])
     assert found == pytest.approx(naive.lowest(at, error, rho, where), abs=1e-6)
+
+
+millis = st.floats(0, 20).map(lambda ms: round(ms * 1e6))
+
+
+@settings(deadline=None)
+@given(
+    st.lists(millis, min_size=2, max_size=6),
+    st.lists(millis, min_size=1, max_size=6),
+    millis,
+    st.integers(-50, 50),
+)
+def test_readings_on_several_clocks_leave_what_all_of_them_allow(trips, arrivals, launch, ppm):
+    """A request's clock: pieces that arrive here, and a start between two moments of the server's process, which is tied to us."""
+    began, rate, slot = 5 * S, 1 + ppm * 1e-6, 7 * S  # host times at which process and request begin
+
+    def process(at):
+        return math.floor((at - began) * rate)
+
+    asked = [
+        {
+            "clock_of": "meter.process", "count": process(at), "not_before": at - trip, "not_after": at + trip + 1,
+        }
+        for at, trip in zip(range(6 * S, 12 * S, S), trips, strict=False)
+    ]  # fmt: skip
+    pieces = [
+        {"count": math.floor(n * 1e8 * rate), "not_after": slot + round(n * 1e8) + late, "kind": "arrival"}
+        for n, late in enumerate(arrivals)
+    ]
+    task = {
+        "count": 0, "not_before": process(slot - launch), "not_after": process(slot) + 2, "against": "meter.process",
+        "against_epoch": 0,
+    }  # fmt: skip
+    cause = {"count": 0, "resolution": 0, "not_before": slot - 30_000_000, "kind": "cause"}
+    alone, both = fit(readings(*pieces, cause)), fit(readings(*asked, *pieces, cause, task))
+    assert (alone.of("meter.own").kind, both.of("meter.own").kind) == ("one_way", "two_way")
+    assert both.of("meter.own").against == "meter.process"
+    widths = []
+    for maps in (alone, both):
+        at = host(maps, 0)
+        low, high = bound(maps, at)
+        assert at + low - 10 <= slot <= at + high + 10
+        widths.append(high - low)
+    assert widths[1] <= widths[0] + 1e5  # the process may stray, too
+
+
+def test_a_chain_of_clocks_of_which_one_cannot_be_placed_leaves_the_other_readings():
+    lost = {"count": 0, "not_before": 0, "not_after": 5, "against": "meter.nobody", "against_epoch": 0}
+    maps = fit(readings({"count": 500, "not_before": 9_000, "not_after": 10_001}, lost))
+    assert host(maps, 500) == 9_500

@@ -302,3 +302,17 @@ def test_the_first_row_says_ready_and_a_refused_one_does_not():
     assert not out.is_ready.is_set()
     out.row(ALL)
     assert out.is_ready.is_set()
+
+
+def test_a_hole_on_a_clock_that_goes_on_ends_with_the_next_row_and_on_one_that_began_anew_has_no_length():
+    hub = hub_at(7)
+    for instance, epoch in (("same", 3), ("booted", 4)):
+        out = hub.outlet(instance)
+        out.row(SHARED, tick=100, epoch=3, watts=1.0)
+        out.broken("the link")
+        out.row(SHARED, tick=150, epoch=epoch, watts=1.0)
+    gaps = {
+        gap["instance_of"]: (gap["start"], gap["stop"], gap["epoch_of"])
+        for gap in taken(hub).rows("run.gaps")
+    }
+    assert gaps == {"same": (100, 150, 3), "booted": (100, 100, 3)}

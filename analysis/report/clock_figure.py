@@ -110,14 +110,18 @@ def _placed(rows: Rows, readings: pa.Table, epochs: str, tick: Ints, tick_ns: Fl
 
 def _on_host(limits: Ints, mine: pa.Table, readings: pa.Table, clocks: Rows, start_ns: int) -> Floats:
     """Limits as host ns since the run's start."""
-    other = mine["against"][0].as_py() if "against" in mine.column_names else None
-    if other in (None, "host"):
-        return (limits - start_ns).astype(np.float64)
-    of_other = readings.filter(pc.equal(readings["clock_of"], other))
-    rows = [row for row in clocks if row["clock"] == other and row["offset_ns"] is not None]
-    if not len(of_other):
-        return np.full(len(limits), np.nan)
-    return _placed(rows, mine, "against_epoch", limits, of_other["tick_ns"][0].as_py())
+    host = (limits - start_ns).astype(np.float64)
+    if "against" not in mine.column_names:
+        return host
+    names = np.array(pc.fill_null(mine["against"], "host").to_pylist())
+    for other in set(names.tolist()) - {"host"}:
+        theirs = names == other
+        of_other = readings.filter(pc.equal(readings["clock_of"], other))
+        rows = [row for row in clocks if row["clock"] == other and row["offset_ns"] is not None]
+        tick_ns = of_other["tick_ns"][0].as_py() if len(of_other) else np.nan
+        placed = _placed(rows, mine.filter(pa.array(theirs)), "against_epoch", limits[theirs], tick_ns)
+        host[theirs] = placed if len(of_other) else np.nan
+    return host
 
 
 def _floats(column: pa.ChunkedArray) -> Floats:

@@ -5,7 +5,6 @@ Needs shell protocol 2 (Android 7): its last packet tells a command's end from t
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -29,6 +28,7 @@ from melt_stream.devices._adb_server import (
     framed,
     refusal,
 )
+from melt_stream.devices._sums import sha256_of
 from melt_stream.devices.channel import Channel, Gone, quoted, run
 from melt_stream.errors import DeviceError, Transient
 
@@ -202,7 +202,7 @@ class Adb:
         """Compare a file here with one there."""
         done = await run(self, ["sha256sum", remote], deadline_s=_deadline(size))
         there = done.out.decode(errors="replace").split()[:1]
-        here = await trio.to_thread.run_sync(_sha256, local)
+        here = await trio.to_thread.run_sync(sha256_of, local)
         if done.status or there != [here]:
             raise Transient(
                 f"{self.name}: {remote}: expected sha256 {here}, got {there or done.complaints}; try: again, with more room there"
@@ -244,8 +244,3 @@ async def devices(host: str = "127.0.0.1", port: int | None = None) -> AsyncIter
 
 def _deadline(size: int) -> float:
     return FILES_S + size / SLOWEST
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,13 +1,14 @@
-"""Asking the loop on a device for the device's time: readings of its clock from both sides."""
+"""Asking what runs on a device (our loop, an app) for its time: readings of its clock from both sides."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import trio
 
 from melt_stream.clock import Clock, Reading
-from melt_stream.devices.channel import Channel
 from melt_stream.devices.loop import Shown
 from melt_stream.errors import DeviceError
 from melt_stream.outlet import Outlet
@@ -18,24 +19,45 @@ ANSWER_S = 0.5
 """After which a request is made again: a shell loses one whose bytes its ``read`` gave up on in the middle (mksh: 1 %)."""
 
 
+class Sending(Protocol):
+    """Where requests are written to."""
+
+    async def send(self, data: bytes) -> None:
+        """Write all of it."""
+
+
+def of_the_loop(number: int) -> bytes:
+    """Return how the loop on a device is asked."""
+    return f"clock {number}\n".encode()
+
+
 @dataclass
 class Exchange:
-    """Requests for the time to the loop at the other end of ``channel``; who reads the channel hands over what it answers."""
+    """Requests for the time to who is at the other end of ``channel``; who reads the channel hands over what it answers."""
 
-    channel: Channel
+    channel: Sending
     clock: Clock
     epoch: int
     out: Outlet
+    request: Callable[[int], bytes] = of_the_loop
+    resolution: int = 1
+    """Of what it shows, in ticks."""
     _asked: dict[int, int] = field(default_factory=dict)
     _answered: tuple[int, trio.Event] | None = None
     _number: int = 0
+
+    def awaits(self, number: int) -> bool:
+        """Tell whether the answer to this request is still to come."""
+        return number in self._asked
 
     def heard(self, shown: Shown, arrival: int) -> None:
         """Take an answer. Raises ``DeviceError`` for one to a request that was not made."""
         if (asked := self._asked.pop(shown.number, None)) is None:
             raise DeviceError(f"expected the answer to a clock request of ours, got one to {shown.number}")
         self.out.clock_reading(
-            Reading(self.clock, shown.at, not_before=asked, not_after=arrival, epoch=self.epoch)
+            Reading(
+                self.clock, shown.at, self.resolution, not_before=asked, not_after=arrival, epoch=self.epoch
+            )
         )
         if self._answered is not None and self._answered[0] == shown.number:
             self._answered[1].set()
@@ -57,7 +79,7 @@ class Exchange:
         self._number += 1
         number = self._number
         self._asked[number] = self.out.now()
-        await self.channel.send(f"clock {number}\n".encode())
+        await self.channel.send(self.request(number))
         if number in self._asked:  # else it came while the request was sent
             self._answered = number, trio.Event()
             with trio.move_on_after(ANSWER_S):

@@ -22,22 +22,29 @@ from melt_stream.outlet import Outlet
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 LONGEST_LINE = 1 << 20
 STAMPED = re.compile(rb"(\d+)[.,](\d{6}) (.*)", re.DOTALL)
-_LINES = r"""
+_HELD = r"""
 set -o pipefail
 if [ -n "$KSH_VERSION" ]; then put() { print -r -- "$1"; }; else put() { printf '%s\n' "$1"; }; fi
 exec 3<&0
-{
-    (exec "$@") 3<&- </dev/null &
+held() {
+    (exec "$@") 3<&- <&4 4<&- &
     p=$!
-    { while read -r x; do :; done; kill $p; } <&3 >/dev/null 2>&1 &
+    { while read -r x; do :; done; kill $p; } <&3 >/dev/null 2>&1 4<&- &
     w=$!
     wait $p
     s=$?
-    kill $w 2>/dev/null
+    kill -9 $w 2>/dev/null  # at once: a mksh that is about to read notices no other signal
     exit $s
-} | while IFS= read -r l || [ -n "$l" ]; do put "$EPOCHREALTIME $l"; done
+}
 """
-"""Runs a command, stamps its lines by the shell's built-ins, and kills it when our end of stdin closes."""
+"""``held`` runs a command whose stdin is our descriptor 4, and kills it when our end of stdin closes."""
+_LINES = (
+    _HELD
+    + r"""held "$@" 4</dev/null | while IFS= read -r l || [ -n "$l" ]; do put "$EPOCHREALTIME $l"; done"""
+)
+"""Runs a command and stamps its lines, by the shell's built-ins."""
+_OUTPUT = _HELD + r"""g=$1; shift; (trap '' PIPE; put "$g" 2>/dev/null; :) | held "$@" 4<&0 | cat"""
+"""Runs a command with a text as its stdin; ``cat`` makes its stdout a pipe, which a daemon that it is handed to may write to."""
 
 
 @dataclass
@@ -51,6 +58,15 @@ class Boots:
         if boot_id not in self.ids:
             self.ids.append(boot_id)
         return self.ids.index(boot_id)
+
+
+class Failed(DeviceError):
+    """A command on a device ended, and not well."""
+
+    def __init__(self, said: str, status: int) -> None:
+        super().__init__(said)
+        self.status = status
+        """Its exit status; 128 + n or -n: by signal n."""
 
 
 class Line(NamedTuple):
@@ -107,7 +123,7 @@ class Place:
     async def lines(self, out: Outlet, command: Sequence[str]) -> AsyncGenerator[Line, None]:
         """Run a command there and yield its lines, stamped by the device's clock, until it ends or we leave.
 
-        Use it with ``contextlib.aclosing``. Raises ``Gone`` where the link ends, ``DeviceError`` where the command fails.
+        Use it with ``contextlib.aclosing``. Raises ``Gone`` where the link ends, ``Failed`` where the command does.
         """
         words = [await self.shell(), "-c", _LINES, "lines", *command]
         async with self.device.channel(f"LC_ALL=C exec {quoted(words)}") as channel:
@@ -122,7 +138,17 @@ class Place:
                         f"{self.device.name}: {command[0]}: expected lines of up to {LONGEST_LINE} bytes, got more"
                     )
             if status := await channel.status():
-                raise DeviceError(self._failed(command, status, channel))
+                raise self._failed(command, status, channel)
+
+    @asynccontextmanager
+    async def output(self, command: Sequence[str], given: str = "") -> AsyncIterator[Channel]:
+        """Run a command there for the time of the body, with a text as its stdin: what the channel gives is its stdout.
+
+        The end of the channel's stdin sends it SIGTERM, and the rest of its output still comes. Raises ``Gone``.
+        """
+        words = [await self.shell(), "-c", _OUTPUT, "output", given, *command]
+        async with self.device.channel(f"LC_ALL=C exec {quoted(words)}") as channel:
+            yield channel
 
     def _line(self, line: bytes, arrival: int) -> Line:
         if (found := STAMPED.fullmatch(line)) is None:
@@ -130,10 +156,11 @@ class Place:
         tick = int(found[1]) * 1_000_000 + int(found[2])
         return Line(tick, arrival, found[3].decode(errors="replace").rstrip("\r"))
 
-    def _failed(self, command: Sequence[str], status: int, channel: Channel) -> str:
-        return (
+    def _failed(self, command: Sequence[str], status: int, channel: Channel) -> Failed:
+        return Failed(
             f"{self.device.name}: expected {quoted(command)[:120]} to end well, got exit status {status}: "
-            f"{channel.complaints()[-200:] or 'it wrote nothing to stderr'}"
+            f"{channel.complaints()[-200:] or 'it wrote nothing to stderr'}",
+            status,
         )
 
 

@@ -74,8 +74,9 @@ class Sampled:
 
         paths = await trio.to_thread.run_sync(self.sensor.files, find)
         if not paths:
+            elsewhere = f"; on a phone try kind = {self.sensor.elsewhere}" if self.sensor.elsewhere else ""
             raise DeviceError(
-                f"{self.device.name}: expected files of {type(self.sensor).__name__} below {self.sensor.root}, got none"
+                f"{self.device.name}: expected files of {type(self.sensor).__name__} below {self.sensor.root}, got none{elsewhere}"
             )
         return paths
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -16,6 +15,7 @@ import trio
 
 from melt_stream.devices._ssh_errors import Client, HostKeyChanged, HostKeyUnknown, KeyRefused, meaning
 from melt_stream.devices._ssh_link import Link, Session
+from melt_stream.devices._sums import sha256_of
 from melt_stream.devices.channel import Channel, Gone, quoted, run
 from melt_stream.errors import ConfigError, DeviceError
 
@@ -109,7 +109,7 @@ class Ssh:
 
     async def _same(self, local: Path, remote: str) -> None:
         """Compare the SHA-256 of both, each computed where the file is. Raises ``DeviceError``."""
-        ours = await trio.to_thread.run_sync(_sha256, local)
+        ours = await trio.to_thread.run_sync(sha256_of, local)
         hashing = ["sh", "-c", 'sha256sum <"$1"', "sh", remote]
         done = await run(self, hashing, deadline_s=HASHING_S)
         theirs = done.out.decode(errors="replace")[:64]
@@ -189,8 +189,3 @@ def _known(known_hosts: Any) -> Any:
         return b""
     files = list(known_hosts) or [str(usual)]
     return [file for file in files if Path(file).expanduser().is_file()] or b""
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -5,6 +5,7 @@ What an emulated instrument measures, as a function of time::
     square:0.5W,4W,100ms          half of each 100 ms 0.5 W, then 4 W
     ramp:0W,4W,2s                 from 0 W to 4 W in 2 s, again and again
     load.csv, load.parquet        a file with columns t (s) and watts, or amps, or volts and amps; repeated
+    follow:1W,6W,4W               what the device's own llama-server is at: nothing, a prompt, an answer
 
 A load in watts draws as many amperes as the instrument's voltage makes of it.
 """
@@ -20,6 +21,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from melt_stream.emulators._activity import STATES, Activity
 from melt_stream.errors import ConfigError
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -37,6 +39,8 @@ class Load:
     value: Callable[[Array], Array]
     """From seconds since the load began, an array, to as many watts or amperes; a live one may look at anything."""
     text: str = "live"
+    activity: Activity | None = None
+    """What it follows, of a device that runs a server."""
 
     def amps(self, seconds: Array, volts: float) -> Array:
         """Return the current at these times where the supply is at ``volts``; none flows where it is off."""
@@ -59,7 +63,7 @@ class Load:
             return _from_file(Path(text))
         raise ConfigError(
             f"--load {text}: expected constant:1.5W, square:LOW,HIGH,PERIOD, ramp:LOW,HIGH,PERIOD, "
-            "or a file .csv or .parquet"
+            "follow:IDLE,PREFILL,DECODE, or a file .csv or .parquet"
         )
 
     @classmethod
@@ -85,7 +89,15 @@ def _ramp(words: list[str], text: str) -> Load:
     return Load(unit, lambda seconds: low + (high - low) * (seconds % period) / period, text)
 
 
-PATTERNS = {"constant": _constant, "square": _square, "ramp": _ramp}
+def _follow(words: list[str], text: str) -> Load:
+    watts, unit = _values(words, len(STATES), text)
+    if unit != "W":
+        raise ConfigError(f"--load {text}: expected watts, got amperes")
+    activity = Activity(watts)
+    return Load(unit, activity.value, text, activity)
+
+
+PATTERNS = {"constant": _constant, "square": _square, "ramp": _ramp, "follow": _follow}
 
 
 def _values(words: list[str], count: int, text: str) -> tuple[list[float], str]:

@@ -11,6 +11,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,17 @@ Subsystem sftp internal-sftp
 SetEnv {environment}
 """
 MAKE = """
+n=0 hidden=$2
+for each in "$@"; do
+    n=$((n + 1))
+    [ $n -le 2 ] || { mkdir "$1/kept$n" && mount --bind "$each" "$1/kept$n"; }
+done
+n=0
+[ -z "$hidden" ] || mount -t tmpfs -o mode=755 hidden "$hidden"
+for each in "$@"; do
+    n=$((n + 1))
+    [ $n -le 2 ] || { mkdir -p "$each" && mount --bind "$1/kept$n" "$each"; }
+done
 mount --bind "$1/sys" /sys && mount --bind "$1/passwd" /etc/passwd && mount -t tmpfs run /run && mkdir /run/sshd &&
     exec bash -c 'echo up; while read -r line; do :; done'
 """
@@ -176,7 +188,8 @@ class Machine:
             "--kill-child",
             "--mount-proc",
         ]
-        async with _helper([*unshare, "sh", "-c", MAKE, "sh", str(self.root)]) as helper:
+        hidden, ours = _closed()
+        async with _helper([*unshare, "sh", "-c", MAKE, "sh", str(self.root), hidden, *ours]) as helper:
             await _said(helper, b"up\n")
             self._enter = [_found("nsenter", "util-linux"), "-t", _child(helper.pid), "-m", "-p", "-T"]
             yield
@@ -209,6 +222,16 @@ async def _said(process: trio.Process, end: bytes) -> bytes:
             )
         said += data
     return said
+
+
+def _closed() -> tuple[str, list[str]]:
+    """Return the folder that its user may not enter, and what of Python (and of us) lies in there: the machine has these alone."""
+    ours = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), Path(__file__).resolve().parents[2]}
+    closed = {folder for path in ours for folder in path.parents if not folder.stat().st_mode & 0o001}
+    if not closed:
+        return "", []
+    hidden = min(closed, key=lambda folder: len(folder.parts))
+    return str(hidden), sorted(str(path) for path in ours if path.is_relative_to(hidden))
 
 
 def _child(pid: int) -> str:

@@ -6,8 +6,11 @@ As root, ``/sys`` is its own on the machine; else the tree lies elsewhere, and `
 
 from __future__ import annotations
 
+import shutil
 import signal
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, field
 from functools import partial
 from pathlib import Path
@@ -23,6 +26,7 @@ from melt_stream.emulators._jetson_tree import Tree
 from melt_stream.emulators._sshd import Machine
 
 HOST = "127.0.0.1"
+KEYS = ("id", "known_hosts")
 WATCH_S = 0.02
 """How often it is looked whether a fault is due."""
 
@@ -45,6 +49,10 @@ class Jetson(Emulated):
     """Its wall clock is ahead of ours by so much."""
     uptime_s: float = 0.0
     """Its monotonic clock is ahead of ours by so much, where root allows it."""
+    port: int = 0
+    """Where its sshd listens; 0: any that is free."""
+    keys: str = ""
+    """The folder that gets the throw-away ``id`` and ``known_hosts``, which are taken out of it at the end; empty: one of its own."""
     machine: Machine = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -55,21 +63,26 @@ class Jetson(Emulated):
         """Be the board until cancelled."""
         with tempfile.TemporaryDirectory(prefix="melt-jetson-") as folder:
             root = Path(folder)
-            self.machine = machine = Machine(root, self.offset_s, self.faults.rate, self.uptime_s)
-            machine.environment["PYTHONPATH"] = f"{root}/lib"
+            self.machine = Machine(root, self.offset_s, self.faults.rate, self.uptime_s)
+            self.machine.environment["PYTHONPATH"] = f"{root}/lib"
             tree = Tree(root)
             tree.lay(round(1000 / self.update_hz))
             self._install(root)
-            (listener,) = await trio.open_tcp_listeners(0, host=HOST)
-            port = listener.socket.getsockname()[1]
-            async with listener, machine.up(HOST, port), trio.open_nursery() as nursery:
-                self.began = monotonic()
-                tree.show(self._watts())
-                nursery.start_soon(partial(trio.serve_listeners, machine.serve, [listener]))
+            with self.served(root / "bin", root / "activity"):
+                await self._play(root, tree, task_status)
+
+    async def _play(self, root: Path, tree: Tree, task_status: trio.TaskStatus[Place]) -> None:
+        (listener,) = await trio.open_tcp_listeners(self.port, host=HOST)
+        port = listener.socket.getsockname()[1]
+        async with listener, self.machine.up(HOST, port), trio.open_nursery() as nursery:
+            self.began = monotonic()
+            tree.show(self._watts())
+            nursery.start_soon(partial(trio.serve_listeners, self.machine.serve, [listener]))
+            with self._handed_out(root) as keys:
                 task_status.started(
                     {
-                        "host": HOST, "tcp_port": port, "user": machine.user, "identity": f"{root}/id",
-                        "known_hosts": f"{root}/known_hosts", "root": "/" if machine.own else str(root),
+                        "host": HOST, "tcp_port": port, "user": self.machine.user, "identity": f"{keys}/id",
+                        "known_hosts": f"{keys}/known_hosts", "root": "/" if self.machine.own else str(root),
                     }
                 )  # fmt: skip
                 nursery.start_soon(self._follow, tree)
@@ -77,10 +90,32 @@ class Jetson(Emulated):
                     await trio.sleep(WATCH_S)
                     await self._fail()
 
+    @contextmanager
+    def _handed_out(self, root: Path) -> Iterator[Path]:
+        """Yield where the keys are for others."""
+        if not self.keys:
+            yield root
+            return
+        folder = Path(self.keys).resolve()
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for name in KEYS:
+            shutil.copy2(root / name, folder / name)
+        try:
+            yield folder
+        finally:
+            for name in KEYS:
+                (folder / name).unlink(missing_ok=True)
+
     async def _follow(self, tree: Tree) -> None:
+        looked = self.seconds()
         while True:
             await trio.sleep(1 / self.update_hz)
-            tree.show(self._watts())
+            since, looked = looked, self.seconds()
+            tree.show(
+                self.joules(since, looked) / (looked - since)
+            )  # the interval's mean, as real chips have it
+            if self.load.activity is not None:
+                self.load.activity.showed()
 
     def _install(self, root: Path) -> None:
         (root / "bin").mkdir()
@@ -95,14 +130,18 @@ class Jetson(Emulated):
             (root / "bin" / name).write_text(script)
             (root / "bin" / name).chmod(0o755)
 
+    async def unplug(self, seconds: float) -> None:
+        """Drop all connections; nobody can connect for so long."""
+        self.machine.cut = True
+        self.machine.signal(signal.SIGKILL)
+        await trio.sleep(seconds)
+        self.machine.cut = False
+
     async def _fail(self) -> None:
         """Play what is due, to its end."""
         due = partial(self.faults.due, seconds=self.seconds(), sample=0)
         if pause := due("unplug"):
-            self.machine.cut = True
-            self.machine.signal(signal.SIGKILL)
-            await trio.sleep(pause)
-            self.machine.cut = False
+            await self.unplug(pause)
         if pause := due("stall"):
             self.machine.signal(signal.SIGSTOP)
             await trio.sleep(pause)

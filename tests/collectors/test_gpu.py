@@ -31,6 +31,14 @@ def read(tmp_path, tree):
         ),
         ({f"{MALI}/utilization": "42", f"{MALI}/clock": "848"}, {"mali": (42.0, 848e6)}),
         ({f"{MALI}/utilization": "42", f"{MALI}/cur_freq": "848000"}, {"mali": (42.0, 848e6)}),
+        (
+            {
+                "sys/devices/platform/1c500000.mali/utilization": "9",
+                "sys/devices/platform/1c500000.mali/cur_freq": "302000",
+            },
+            {"mali": (9.0, 302e6)},
+        ),
+        ({f"{KGSL}/gpu_busy_percentage": "12 %", f"{KGSL}/clock_mhz": "680"}, {"adreno": (12.0, 680e6)}),
         ({"sys/kernel/gpu/gpu_busy": "7%", "sys/kernel/gpu/gpu_clock": "702"}, {"mali": (7.0, 702e6)}),
         ({f"{FREQ}/ff9a0000.gpu/load": "31@800000000Hz"}, {"mali": (31.0, None)}),
         ({"sys/kernel/debug/bpmp/debug/clk/emc/rate": "204000000"}, {"emc": (None, 204e6)}),

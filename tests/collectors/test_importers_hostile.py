@@ -15,6 +15,7 @@ import trio
 from melt_stream.collectors.energyrunner import EnergyRunner
 from melt_stream.collectors.jtop_import import JtopImport
 from melt_stream.collectors.llm_profiler import LlmProfiler
+from melt_stream.collectors.melt_app_import import MeltAppImport
 from melt_stream.collectors.mlperf_power import MlperfPower
 from melt_stream.collectors.monsoon_import import MonsoonImport
 from melt_stream.collectors.otii_import import OtiiImport
@@ -109,6 +110,7 @@ def saved_session() -> bytes:
 @pytest.mark.parametrize(
     ("importer", "name", "good"),
     [
+        (MeltAppImport, "a.json", MeltAppImport.example()["tree"]["measurements_iter0.json"].encode()),
         (MonsoonImport, "a.csv", of_example(MonsoonImport)),
         (OtiiImport, "a.csv", of_example(OtiiImport)),
         (Ppk2Import, "a.csv", of_example(Ppk2Import)),
@@ -137,7 +139,8 @@ async def test_mangled_traces_are_imported_or_refused_with_their_place(tmp_path,
 
 
 @pytest.mark.parametrize(
-    "importer", [JtopImport, LlmProfiler, MonsoonImport, OtiiImport, Ppk2Import, TegrastatsImport]
+    "importer",
+    [JtopImport, LlmProfiler, MeltAppImport, MonsoonImport, OtiiImport, Ppk2Import, TegrastatsImport],
 )
 async def test_what_is_no_regular_file_is_not_waited_for(tmp_path, importer):
     os.mkfifo(tmp_path / "pipe")

@@ -214,3 +214,22 @@ def test_without_root_it_says_so(tmp_path):
     assert (health.ok, health.cure) == (False, "root, or a userdebug build")
     with pytest.raises(DeviceError, match=r"expected energy_value to say t=.*energy_value"):
         Odpm(root=root).read()
+
+
+def test_a_total_is_the_sum_of_the_rails_that_are_named_once_all_of_them_were_refreshed(tmp_path):
+    phone = Phone(tmp_path)
+    phone.sensor.total = ("A", "C")
+    assert phone.read(chip(0, 1000, A=5, B=7), chip(1, 1002, C=9))[-1] == ("total", 1002, 14, 0)
+    assert phone.read(chip(0, 1160, A=6, B=8)) == [("A", 1160, 6, 0), ("B", 1160, 8, 0)]
+    assert phone.read(chip(1, 1162, C=12)) == [("C", 1162, 12, 0), ("total", 1162, 18, 0)]
+    rails = {rail.name: (rail.boundary, rail.parent) for _, rail in phone.sensor.rails()}
+    assert rails == {
+        "A": ("rail", "total"), "B": ("rail", None), "C": ("rail", "total"), "total": ("board", None),
+    }  # fmt: skip
+
+
+def test_a_total_of_rails_that_are_not_there_is_refused(tmp_path):
+    phone = Phone(tmp_path)
+    phone.sensor.total = ("A", "X")
+    with pytest.raises(DeviceError, match="total: expected the rails X, got A, B"):
+        phone.read(chip(0, 1000, A=5, B=7))

@@ -130,3 +130,28 @@ async def test_a_link_that_ends_ends_the_body():
         async with Dead(Local("board")).clocked(Hub().outlet("it")):
             await trio.sleep_forever()
     assert caught.group_contains(Gone)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_output_is_bytes_what_is_given_is_its_stdin_and_it_stops_in_order(shell):
+    place = In(Local("board"), using=shell)
+    script = r"trap 'printf \\000bye; exit 3' TERM; cat; while :; do sleep 0.01; done"
+    with trio.fail_after(20):
+        async with place.output(["bash", "-c", script], "it's\ngiven") as channel:
+            said = b""
+            while said != b"it's\ngiven\n":
+                said += await channel.receive()
+            await channel.close_stdin()
+            while data := await channel.receive():
+                said += data
+            assert said == b"it's\ngiven\n\0bye"
+            assert await channel.status() == 3
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+async def test_a_command_that_reads_nothing_of_what_it_is_given_ends_as_it_does(shell):
+    place = In(Local("board"), using=shell)
+    with trio.fail_after(20):
+        async with place.output(["printf", "x"], "y" * 100_000) as channel:
+            assert await channel.receive() == b"x"
+            assert await channel.status() == 0

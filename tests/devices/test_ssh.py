@@ -113,7 +113,7 @@ async def test_files_go_there_and_back_and_are_whole(tmp_path):
 async def test_a_copy_that_differs_is_refused(tmp_path, monkeypatch):
     (tmp_path / "a").write_text("whole")
     async with board() as place:
-        monkeypatch.setattr("melt_stream.devices.ssh._sha256", lambda _: "0" * 64)
+        monkeypatch.setattr("melt_stream.devices.ssh.sha256_of", lambda _: "0" * 64)
         home = Path(place["identity"]).with_name("home")
         with pytest.raises(DeviceError, match="expected SHA-256 0000"):
             await reached(place).push(tmp_path / "a", str(home / "b"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -118,3 +121,30 @@ def test_what_is_no_fault(text, said):
 
 def test_an_instrument_has_faults_of_its_own():
     assert Faults.parse(["over_current@1"], ["over_current"]).orders[0].kind == "over_current"
+
+
+def test_a_load_follows_what_the_devices_server_is_at_and_keeps_the_record(tmp_path):
+    load = Load.parse("follow:1W,6W,4W")
+    activity = load.activity
+    assert load.watts(T, 4.0).tolist() == [1.0] * 4
+    activity.open(tmp_path / "activity")
+    with (tmp_path / "activity").open("r+b", buffering=0) as server:
+        server.write(b"2")
+        assert activity.look() == 1.0, "nobody holds the file: an old server left that"
+        fcntl.flock(server, fcntl.LOCK_EX)
+        assert load.watts(T, 4.0).tolist() == [4.0] * 4
+        os.pwrite(server.fileno(), b"1", 0)
+        assert activity.look() == 6.0
+    assert activity.look() == 1.0
+    activity.close()
+    assert activity.drew == [1.0, 4.0, 6.0, 1.0]
+    edges = activity.at[1:]
+    assert activity.joules(edges[0] - 1000, edges[2] + 500) == pytest.approx(
+        (1000 + 4 * (edges[1] - edges[0]) + 6 * (edges[2] - edges[1]) + 500) * 1e-9
+    )
+
+
+@pytest.mark.parametrize("text", ["follow:1W,2W", "follow:1A,2A,3A", "follow:1,2,3"])
+def test_a_load_that_follows_needs_three_powers(text):
+    with pytest.raises(ConfigError, match="expected"):
+        Load.parse(text)
