@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import shutil
 import tempfile
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from melt_stream.analysis import relations
 from melt_stream.analysis.build import build
-from melt_stream.analysis.catalogue import Entry, catalogue, entry_of, gist, seconds_of, state_of
+from melt_stream.analysis.catalogue import Entry, catalogue, entry_of, gist, outcome_of, seconds_of, state_of
 from melt_stream.analysis.functions import energy_between_function, joules_u_function
 from melt_stream.analysis.pack import pack
 from melt_stream.analysis.relations import File, Lists
@@ -32,11 +33,11 @@ from melt_stream.run import Run, find
 __all__ = ["VIEWS", "connect", "find", "views"]
 
 log = logging.getLogger(__name__)
-VIEWS = ("runs", "streams", "rails", "power", "events", *SCHEMAS)
+VIEWS = ("runs", "cells", "streams", "rails", "power", "events", *SCHEMAS)
 """Views that always exist; every other stream name has one too."""
-_NO_FILES = ("runs",)
-_FROM_MANIFESTS = frozenset({*SCHEMAS, "runs", "rails"})
-_OF_RUNS = ("name", "stop_ns", "exit", "host", "imported", "cell", "tags", "note")
+_NO_FILES = ("runs", "cells")
+_FROM_MANIFESTS = frozenset({*SCHEMAS, *_NO_FILES, "rails"})
+_OF_RUNS = ("name", "stop_ns", "exit", "host", "imported", "cell", "study", "tags", "note")
 _TEXTS = (
     "run",
     "device",
@@ -107,7 +108,7 @@ def _parts(named: Named | None) -> frozenset[str] | None:
     ):
         if needed:
             parts.add(part)
-    return frozenset(parts.union(_OF_RUNS if "runs" in tables else ()))
+    return frozenset(parts.union(_OF_RUNS if tables & set(_NO_FILES) else ()))
 
 
 def _entries(place: Path | str | Sequence[Run], parts: Collection[str] | None = None) -> list[Entry]:
@@ -195,13 +196,13 @@ def _add_functions(
 def _make_tables(
     connection: duckdb.DuckDBPyConnection, entries: list[Entry], streams: list[File], wanted: frozenset[str]
 ) -> None:
-    if "runs" in wanted:
+    if wanted & set(_NO_FILES):
         _keep(connection, "_runs", _runs(entries))
     if "streams" in wanted:
         _keep(connection, "_streams", _streams(streams))
     if wanted & {"rails", "power"}:
         _keep(connection, "_rails", _rails(entries))
-    if wanted - {*SCHEMAS, "runs", "streams", "rails"}:
+    if wanted - {*SCHEMAS, *_NO_FILES, "streams", "rails"}:
         _keep(connection, "_files", relations.file_rows(streams))
 
 
@@ -216,7 +217,9 @@ def _runs(entries: list[Entry]) -> pa.Table:
     schema = pa.schema(
         [("run", text), ("name", text), ("state", text), ("started", pa.timestamp("ns")), ("seconds", real),
          ("exit", text), ("error", text), ("exit_status", whole), ("host", text), ("cpu", text), ("kernel", text),
-         ("imported", text), ("cell", text), ("tags", pa.list_(text)), ("note", text), ("path", text)]
+         ("imported", text), ("study", text), ("cell", text), ("points", text), ("repetition", whole),
+         ("attempt", whole), ("warmup", pa.bool_()), ("wanted", whole), ("outcome", text), ("failure", text),
+         ("tags", pa.list_(text)), ("note", text), ("path", text)]
     )  # fmt: skip
     rows = [
         {
@@ -231,10 +234,21 @@ def _runs(entries: list[Entry]) -> pa.Table:
             "host": entry["host"].get("name"),
             "cpu": entry["host"].get("cpu"),
             "kernel": entry["host"].get("kernel"),
+            "outcome": outcome_of(entry),
+            **_of_study(entry["study"]),
         }
         for entry in entries
     ]
     return pa.Table.from_pylist(rows, schema)
+
+
+def _of_study(study: dict[str, Any]) -> dict[str, Any]:
+    plain = ("repetition", "attempt", "warmup", "wanted", "failure")
+    return {
+        "study": study.get("name", ""),
+        "points": json.dumps(study["points"]) if study else None,
+        **{name: study.get(name) for name in plain},
+    }
 
 
 def _streams(streams: list[File]) -> pa.Table:

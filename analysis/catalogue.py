@@ -14,19 +14,30 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from melt_stream.lock import is_locked
 from melt_stream.manifest import NAME, Manifest, Stored, checked, replace
 
-__all__ = ["Entry", "catalogue", "entry_of", "gist", "overview", "seconds_of", "state_of"]
+__all__ = [
+    "Entry",
+    "Outcome",
+    "catalogue",
+    "entry_of",
+    "gist",
+    "outcome_of",
+    "overview",
+    "seconds_of",
+    "state_of",
+]
 
 Entry = dict[str, Any]
 """A manifest as a dictionary, without what no view shows, and with ``path``."""
+Outcome = Literal["done", "failed", "interrupted", "recording"]
 Stamps = dict[str, list[int]]
 """Modification time, size and inode of each run's manifest, by folder."""
 _CACHE = ".catalogue.json"
-_VERSION = 3
+_VERSION = 4
 _LEFT_OUT = ("recipe", "facts", "versions", "counts")
 _KEPT = tuple(f.name for f in fields(Manifest) if f.name not in _LEFT_OUT)
 _ALWAYS = ("id", "state", "start_ns", "start_utc_ns")
@@ -64,6 +75,19 @@ def state_of(entry: Entry) -> str:
     if entry["state"] == "recording" and not is_locked(Path(entry["path"])):
         return "interrupted"
     return str(entry["state"])
+
+
+def outcome_of(entry: Entry) -> Outcome:
+    """What became of a run: ``done`` is one that ended by itself, without an error and with its command's blessing.
+
+    Ended by a signal or with its process, also when it was packed since, it is ``interrupted``.
+    """
+    said = entry["exit"]
+    if state_of(entry) == "recording":
+        return "recording"
+    if said.get("signal") or said.get("reason") in {None, "interrupted"}:
+        return "interrupted"
+    return "failed" if said.get("error") or said.get("status") else "done"
 
 
 def catalogue(archive: Path, parts: Collection[str] | None = None) -> list[Entry]:

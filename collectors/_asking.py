@@ -14,6 +14,7 @@ import httpx
 import trio
 from pydantic import Field, PositiveFloat, PositiveInt
 
+from melt_stream.collectors._arrival import Arrival, moments
 from melt_stream.collectors._prompts import DEFAULT_PROMPTS, Question, from_file
 from melt_stream.collectors._reached import Opened, Reached, Through, forwarded
 from melt_stream.collectors._sse import Arrivals
@@ -67,7 +68,11 @@ class Asking:
     warmup: Annotated[int, Field(ge=0)] = 0
     """Requests asked first, one after another, in the phase ``warmup``; they are not part of ``repeat``."""
     concurrency: PositiveInt = 1
-    """Requests under way at once."""
+    """Requests under way at once: the next is asked when one has been answered. With ``rate``, what the server is started for."""
+    rate: PositiveFloat | None = None
+    """Requests sent a second, whether the ones before have been answered or not."""
+    arrival: Arrival = "fixed"
+    """With ``rate``: in equal steps, or (``poisson``) at random moments, drawn with ``seed``."""
     keep_text: bool = False
     """Store the prompts and the answers' text."""
     timeout: PositiveFloat = 120.0
@@ -136,13 +141,22 @@ class Asking:
                 out.row(EVENTS, kind="phase_end", name="warmup")
         left, outcomes = iter(questions * self.repeat), list[str | None]()
 
+        async def one(question: Question) -> None:
+            outcomes.append(await ask(question))
+
         async def work() -> None:
             for question in left:
-                outcomes.append(await ask(question))
+                await one(question)
 
         async with trio.open_nursery() as nursery:
-            for _ in range(self.concurrency):
-                nursery.start_soon(work)
+            if self.rate is None:
+                for _ in range(self.concurrency):
+                    nursery.start_soon(work)
+            else:
+                begun = trio.current_time()
+                for question, after in zip(left, moments(self.arrival, self.rate, self.seed), strict=False):
+                    await trio.sleep_until(begun + after)
+                    nursery.start_soon(one, question)
         if None not in outcomes:
             raise DeviceError(
                 f"expected answers, got none to {len(outcomes)} requests; the last: {outcomes[-1]}"

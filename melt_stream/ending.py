@@ -7,7 +7,13 @@ from dataclasses import dataclass, replace
 
 import trio
 
+from melt_stream.errors import MeltError
+
 log = logging.getLogger(__name__)
+
+
+class TimedOut(MeltError):
+    """The run took longer than it was given in all."""
 
 
 @dataclass(frozen=True)

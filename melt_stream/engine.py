@@ -16,7 +16,7 @@ import trio
 
 from melt_stream.clock import Now, monotonic, read_host_clocks
 from melt_stream.collector import Collector, Workload
-from melt_stream.ending import Ender, Ending
+from melt_stream.ending import Ender, Ending, TimedOut
 from melt_stream.experiment import Experiment, Plan
 from melt_stream.feeding import Feeding
 from melt_stream.outlet import RUN, Hub, Outlet, warm_up
@@ -40,6 +40,7 @@ async def record(
     seconds: float = float("inf"),
     baseline: float = 0.0,
     start_timeout: float = 30.0,
+    deadline: float = float("inf"),
     marker: Workload | None = None,
     flush_every: float = 0.25,
     limit_rows: int = 4_000_000,
@@ -49,7 +50,8 @@ async def record(
 
     ``collectors`` and ``workloads`` go by instance name, ``devices`` says what each belongs to (``host``). Workloads
     run one after the other, when every required collector is ready, between two idle ``baseline`` seconds. A
-    ``marker`` is played before all of that and after it, outside of ``seconds``. Raises
+    ``marker`` is played before all of that and after it, outside of ``seconds``. A run that goes on for ``deadline``
+    seconds in all, whatever it does, fails with ``TimedOut``. Raises
     ``ConfigError`` for bad names before anything starts; a failure later on is in the ending, not raised, and every
     row up to it was handed to the sinks. Cancellation is passed on when they have ended.
     """
@@ -77,6 +79,7 @@ async def record(
                     collecting.start_soon(feeding.heed)
                     collecting.start_soon(_keep_reading_clocks, own)
                     collecting.start_soon(experiment.run)
+                    collecting.start_soon(_limit, deadline, ender)
             finally:
                 experiment.close()
                 _read_clocks(own, BURST)
@@ -90,6 +93,12 @@ async def record(
 async def _to_the_end(work: Callable[[Unpack[Ts]], Awaitable[None]], *args: *Ts) -> None:
     with trio.CancelScope(shield=True):
         await work(*args)
+
+
+async def _limit(seconds: float, ender: Ender) -> None:
+    await trio.sleep(seconds)
+    why = f"expected its end within {seconds:g} s, got none"
+    ender.end(f"timeout: {why}", TimedOut(why))
 
 
 async def _keep_reading_clocks(own: Outlet) -> None:

@@ -20,9 +20,9 @@ class Locked(MeltError):
 
 
 @contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a run's lock; raises ``Locked`` where somebody else keeps it."""
-    lock = acquire(path)
+def locked(path: Path, busy: str = "") -> Iterator[None]:
+    """Hold the lock of a run, or of another folder; raises ``Locked``, saying what is ``busy``, where somebody else keeps it."""
+    lock = acquire(path, busy)
     try:
         yield
     finally:
@@ -44,7 +44,7 @@ def is_locked(path: Path) -> bool:
     return False
 
 
-def acquire(path: Path) -> int:
+def acquire(path: Path, busy: str = "") -> int:
     """Take a run's lock and return its descriptor; closing that, or dying, lets go of it."""
     # A reader looking whether the lock is free holds it for microseconds: ask again for a while.
     number = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT, 0o644)
@@ -59,5 +59,5 @@ def acquire(path: Path) -> int:
             return number
     os.close(number)
     raise Locked(
-        f"run {path.name}: expected it to be free, got its lock held: it is being recorded or packed"
+        busy or f"run {path.name}: expected it to be free, got its lock held: it is being recorded or packed"
     )

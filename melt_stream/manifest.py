@@ -62,6 +62,9 @@ class Manifest:
     """The importer that made it, empty for a recorded run."""
     cell: str = ""
     """Id of the study's cell that this run fills: a hash of its canonical configuration."""
+    study: Fields = field(default_factory=dict)
+    """Of a study's run: its ``name``, the cell's ``points`` by axis, ``repetition`` (from 1), ``attempt`` (from 1), ``warmup``,
+    the ``wanted`` repetitions; ``failure``, the kind of failure, where it failed; ``cooldown``, how the wait before it went."""
     host: Fields = field(default_factory=dict)
     devices: Fields = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)

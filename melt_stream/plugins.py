@@ -32,7 +32,7 @@ def load(group: str, name: str) -> Any:
     known = names(group)
     if (point := known.get(name)) is None:
         kind = group.rpartition(".")[2].removesuffix("s")
-        raise ConfigError(f"expected a {kind}'s name, got {name!r}; {_nearest(name, known)}")
+        raise ConfigError(f"expected a {kind}'s name, got {name!r}; {nearest(name, known)}")
     try:
         return point.load()
     except ModuleNotFoundError as exc:
@@ -67,7 +67,7 @@ def configure(cls: Any, values: Mapping[str, Any], where: str) -> Any:
     fields = _fields(cls)
     if unknown := [key for key in values if key not in fields]:
         raise ConfigError(
-            f"{where}.{unknown[0]}: expected a key of {cls.__name__}, got {unknown[0]!r}; {_nearest(unknown[0], fields)}"
+            f"{where}.{unknown[0]}: expected a key of {cls.__name__}, got {unknown[0]!r}; {nearest(unknown[0], fields)}"
         )
     if missing := [name for name, field in fields.items() if _required(field) and name not in values]:
         raise ConfigError(f"{where}: expected {missing[0]!r}, got none; {cls.__name__} cannot do without it")
@@ -108,7 +108,8 @@ def _said(error: Mapping[str, Any], where: str) -> str:
     return f"{where}{path}: {error['msg'].lower()}, got {error['input']!r}"
 
 
-def _nearest(name: str, known: Iterable[str]) -> str:
+def nearest(name: str, known: Iterable[str]) -> str:
+    """Say what was meant, perhaps: the known name that is like ``name``, else all there are."""
     known = sorted(known)
     if close := difflib.get_close_matches(name, known, n=1, cutoff=0.5):
         return f"did you mean {close[0]!r}?"

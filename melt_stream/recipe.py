@@ -16,7 +16,7 @@ from melt_stream.plugins import configure, load
 from melt_stream.stream import NAME
 
 VIEWS = frozenset(
-    {"clocks", "events", "factors", "gaps", "markers", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
+    {"cells", "clocks", "events", "factors", "gaps", "markers", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
     | {"streams", "tokens"}
 )  # fmt: skip
 """Names of SQL views and of the engine's own streams: no collector instance may take one."""
@@ -64,6 +64,11 @@ class Plan:
 
 def read(path: Path) -> Recipe:
     """Read a recipe; ``ConfigError`` names the file, the key's path and the nearest valid key."""
+    return parse(load_toml(path), str(path))
+
+
+def load_toml(path: Path) -> dict[str, Any]:
+    """Return what a TOML file says, unchecked; ``ConfigError`` where there is none or it is no TOML."""
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as exc:
@@ -75,7 +80,7 @@ def read(path: Path) -> Recipe:
             f"{path}: expected UTF-8 text, got a byte {exc.object[exc.start]:#x} at {exc.start}"
         ) from exc
     try:
-        return parse(tomllib.loads(text), str(path))
+        return tomllib.loads(text)
     except tomllib.TOMLDecodeError as exc:
         raise ConfigError(f"{path}: expected TOML, got {exc}") from exc
 

@@ -117,6 +117,7 @@ def create(
     devices: dict[str, Any] | None = None,
     imported: str = "",
     cell: str = "",
+    study: dict[str, Any] | None = None,
     tags: Sequence[str] = (),
     start_utc_ns: int | None = None,
     now: Now = monotonic,
@@ -132,8 +133,8 @@ def create(
         path = _new_folder(archive)
         lock = acquire(path)
         manifest = Manifest(
-            path.name, "recording", 0 if imported else now(), utc, name=name, imported=imported, cell=cell, recipe=recipe,
-            devices=devices or {}, tags=list(tags), host=host_facts(), versions=versions(),
+            path.name, "recording", 0 if imported else now(), utc, name=name, imported=imported, cell=cell, study=study or {},
+            recipe=recipe, devices=devices or {}, tags=list(tags), host=host_facts(), versions=versions(),
         )  # fmt: skip
         manifest.save(path)
     except OSError as exc:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from melt_stream.sink import Batch
+from melt_stream.units import CELSIUS
 
 ENOUGH = 1000
 """Rows of a batch that are looked at, from its end: a label that comes less often is seen at another flush."""
@@ -58,6 +59,32 @@ class Latest:
     def labels(self, key: str) -> list[str]:
         """Return the labels that a stream's rows have had, sorted."""
         return sorted({label for source, label, _ in self.values if source == key})
+
+
+@dataclass
+class Thermometer(Latest):
+    """Keeps temperatures alone: the columns in degrees Celsius."""
+
+    columns: set[tuple[str, str]] = field(default_factory=set, init=False)
+    """Key and column of each."""
+
+    def add(self, batch: Batch) -> None:
+        """Take one batch; nothing of it where it has no temperatures."""
+        units = {f.name: (f.metadata or {}).get(b"unit", b"").decode() for f in batch.data.schema}
+        if found := {(batch.source.key, name) for name, unit in units.items() if unit == CELSIUS.code}:
+            self.columns |= found
+            super().add(batch)
+
+    def hottest(self, label: str = "") -> float | None:
+        """Return the highest of the newest temperatures, of those called ``label`` if given; None where there is none."""
+        return max(
+            (
+                newest.value
+                for (key, called, column), newest in self.values.items()
+                if (key, column) in self.columns and label in {"", called}
+            ),
+            default=None,
+        )
 
 
 def _labelled(data: pa.RecordBatch) -> Iterator[tuple[dict[str, Any], str]]:

@@ -6,8 +6,10 @@ import pytest
 
 from melt_stream import recipe
 from melt_stream.errors import ConfigError
+from melt_stream.harness.study import is_study, study_of
 
 EXAMPLES = sorted((Path(__file__).parents[1] / "examples").glob("*.toml"))
+"""Recipes, and studies, all of whose cells are planned when they are read."""
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -18,7 +20,11 @@ def written(tmp_path: Path, text: str) -> Path:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda p: p.name)
 def test_every_example_can_be_planned(path: Path):
-    assert recipe.plan(recipe.read(path), str(path)).collectors
+    data = recipe.load_toml(path)
+    if is_study(data):
+        assert study_of(data, path).cells
+    else:
+        assert recipe.plan(recipe.parse(data, str(path)), str(path)).collectors
 
 
 def test_an_entry_makes_its_plug_in_with_its_kind_and_device(tmp_path: Path):

@@ -14,9 +14,17 @@ from melt_stream.errors import ConfigError, Inconclusive, MeltError
 FAILED, USAGE, INCONCLUSIVE = 1, 2, 3
 
 COMMANDS = {
-    "run": ("run_recipe:run", "Record a recipe, attribute its energy, print the table, write the report."),
+    "run": (
+        "run_recipe:run",
+        "Record a recipe, attribute its energy, write the report; or make what is left of a study.",
+    ),
     "record": ("record:record", "Record collectors, for a time or around a command."),
     "energy": ("energy:energy", "Print the energy of a run by phase: joules, uncertainty, J/token."),
+    "compare": (
+        "compare:compare",
+        "Compare runs, or groups of them: differences with intervals; budgets for CI.",
+    ),
+    "eval": ("evaluate:evaluate", "Tell how right a model is: perplexity, tasks of lm-evaluation-harness."),
     "report": ("report:report", "Write a run's report: one HTML file that needs no network."),
     "sql": ("sql:sql", "Ask SQL of one run or of the whole archive (read-only)."),
     "runs": ("runs:app", "List the runs of the archive; tag, note or remove one."),

@@ -35,23 +35,46 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
     not raised but stands in the outcome's ending: what was recorded is kept.
     """
     plan = placed(plan)
-    recipe = plan.recipe
-    with create(archive, recipe=asdict(recipe), name=recipe.name, tags=recipe.tags) as folder:
-        folder.manifest.note = recipe.note
-        recording = partial(
-            record,
-            plan.collectors,
-            [Journal(folder), *sinks],
-            plan.workloads,
-            devices=plan.devices,
-            seconds=recipe.seconds or float("inf"),
-            baseline=recipe.baseline_s,
-            start_timeout=recipe.start_timeout_s,
-            marker=plan.marker,
-        )
-        ending = trio.run(recording)
-        _finish(folder, ending)
+    with folder_of(plan, archive) as folder:
+        ending = trio.run(recorded, plan, folder, sinks)
+        finish(folder, ending)
     return Outcome(folder.path, ending)
+
+
+def folder_of(plan: Plan, archive: Path, *, cell: str = "", study: dict[str, Any] | None = None) -> RunFolder:
+    """Make the folder of a run of a plan; of a study's, with what the run is in it."""
+    recipe = plan.recipe
+    folder = create(
+        archive, recipe=asdict(recipe), name=recipe.name, cell=cell, study=study, tags=recipe.tags
+    )
+    folder.manifest.note = recipe.note
+    return folder
+
+
+async def recorded(
+    plan: Plan,
+    folder: RunFolder,
+    sinks: Sequence[Sink] = (),
+    deadline: float = float("inf"),
+) -> Ending:
+    """Record a plan, placed, into a folder; return how it ended."""
+    recipe = plan.recipe
+    return await record(
+        plan.collectors,
+        [Journal(folder), *sinks],
+        plan.workloads,
+        devices=plan.devices,
+        seconds=recipe.seconds or float("inf"),
+        baseline=recipe.baseline_s,
+        start_timeout=recipe.start_timeout_s,
+        deadline=deadline,
+        marker=plan.marker,
+    )
+
+
+def finish(folder: RunFolder, ending: Ending) -> None:
+    """Make a run final: it ended so."""
+    folder.finish(ending.reason, error=ending.error, signal=ending.signal, exit_status=ending.exit_status)
 
 
 def import_recording(kind: str, path: Path, archive: Path, settings: Mapping[str, Any] | None = None) -> Path:
@@ -65,7 +88,7 @@ def import_recording(kind: str, path: Path, archive: Path, settings: Mapping[str
     with create(archive, recipe=recipe, name=path.resolve().name, imported=kind, now=_epoch) as folder:
         ending = trio.run(partial(record, {kind.replace("-", "_"): importer}, [Journal(folder)], now=_epoch))
         folder.manifest.start_utc_ns = getattr(importer, "start_utc_ns", None) or folder.manifest.start_utc_ns
-        _finish(folder, ending)
+        finish(folder, ending)
     if ending.error is not None:
         Run(folder.path).remove()
         raise ending.error
@@ -76,10 +99,6 @@ def packed_run(archive: Path, name: str) -> Run:
     """Find a run, and pack it first where that was not done yet."""
     found = find(archive, name)
     return found if found.state == "packed" else pack(found.path)
-
-
-def _finish(folder: RunFolder, ending: Ending) -> None:
-    folder.finish(ending.reason, error=ending.error, signal=ending.signal, exit_status=ending.exit_status)
 
 
 def _epoch() -> int:
