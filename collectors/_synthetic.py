@@ -27,6 +27,9 @@ WORDS = (
 FILLER = "a"
 """One token, after a space, in every vocabulary that is known to us."""
 
+MOST = 10_000_000
+"""Words that are drawn in all: some 50 MB."""
+
 
 @dataclass
 class Synthetic:
@@ -39,8 +42,14 @@ class Synthetic:
     count: Annotated[int, Field(ge=1, le=10_000)] = 1
     seed: int = 1
 
+    def __post_init__(self) -> None:
+        if self.tokens * self.count > MOST:
+            raise ValueError(
+                f"expected tokens x count <= {MOST}, got {self.tokens} x {self.count}; ask fewer with repeat"
+            )
+
     def drafts(self) -> list[str]:
-        """Return ``count`` texts of ``tokens`` words, none like another; the same for the same ``seed``."""
+        """Return ``count`` texts of ``tokens`` words, each drawn by itself; the same for the same ``seed``."""
         words = WORDS.split()
         return [
             " ".join(random.Random(f"{self.seed}:{n}").choices(words, k=self.tokens))  # noqa: S311 - no secret

@@ -213,6 +213,7 @@ def test_random_words_are_the_same_for_a_seed_and_none_like_another():
         ("synthetic:token=3", "did you mean 'tokens'"),
         ("synthetic:tokens=0", "synthetic.tokens: input should be greater than or equal to 1"),
         ("synthetic:tokens=999999999", "synthetic.tokens: input should be less"),
+        ("synthetic:tokens=100000,count=101", "tokens x count <= 10000000"),
         ("synthetic:tokens=1,tokens=2", "expected tokens once"),
         ("synthetic:tokens=-4", "expected name=number"),
         ("humaneval:all", "expected name=number"),
@@ -223,6 +224,12 @@ def test_random_words_are_the_same_for_a_seed_and_none_like_another():
 def test_a_reference_that_says_something_else_is_named(text, said):
     with pytest.raises(ConfigError, match=said):
         questions_of(text)
+
+
+@given(st.sampled_from(["humaneval:", "synthetic:", ""]), st.text() | st.text("tokenscu=,0123 "))
+def test_any_reference_is_prompts_or_a_config_error(scheme, text):
+    with contextlib.suppress(ConfigError):
+        assert questions_of(scheme + text)
 
 
 @given(st.integers(1, 300), st.integers(0, 40), st.lists(st.integers(1, 4), min_size=1, max_size=50))
