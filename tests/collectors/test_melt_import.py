@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import shutil
+import warnings
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
@@ -16,15 +17,19 @@ from hypothesis import strategies as st
 
 from melt_stream.analysis.archive import connect
 from melt_stream.cli._app import run as cli
+from melt_stream.clock import monotonic, utc_ns
 from melt_stream.collectors._melt_board import BoardLog, Round, Zone
 from melt_stream.collectors._melt_events import Step, answers, read_events
 from melt_stream.collectors._melt_numbers import Stats, llama_timings, mlc_statistics, runtime_stats
 from melt_stream.collectors._melt_rule import Rule, Window
 from melt_stream.collectors.melt_import import MeltImport
+from melt_stream.emulators import Load
+from melt_stream.emulators.monsoon_hvpm import MonsoonHvpm
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.outlet import Hub
 from tests.collectors import written_melt as lab
 from tests.collectors.test_importers_hostile import mangle
+from tests.emulators.emulated_usb import EmulatedUsb
 
 WRITERS = [lab.phone_llama, lab.phone_app, lab.phone_farm, lab.board_llama]
 
@@ -115,6 +120,42 @@ async def test_a_trace_is_late_by_what_calibration_took_and_the_bound_covers_it_
     told = facts(found)["monsoon_shift_s"]
     assert told["late_by_at_most"] == pytest.approx(lab.FIRST, abs=0.01)
     assert told["stamps_apart_by_at_most"] == pytest.approx(0.003, abs=1e-4)
+
+
+@pytest.mark.realtime
+async def test_pymonsoon_as_melts_rig_runs_it_lies_within_the_bound(tmp_path, monkeypatch):
+    """Its own engine writes the trace, of an emulated box that plays a square wave: each edge was when the readings allow."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from Monsoon import HVPM, pmapi, sampleEngine
+    box = MonsoonHvpm()
+    box.load, box.began = Load.parse("square:0.4W,4W,400ms"), monotonic()
+    since_1970 = utc_ns() - monotonic()
+    monkeypatch.setattr(pmapi.usb.core, "find", EmulatedUsb(box).find)
+    monsoon = HVPM.Monsoon()
+    monsoon.setup_usb(Protocol=pmapi.USB_protocol())
+    monsoon.setVout(4.0)
+    engine = sampleEngine.SampleEngine(monsoon)
+    engine.ConsoleOutput(False)
+    engine.periodicStopSampling(closeCSV=True)
+    engine.periodicStartSampling()
+    engine.enableCSVOutput(str(tmp_path / "measurements_monsoon.csv"))
+    (tmp_path / ".t_monsoon").write_text(str(utc_ns() / 1e9))
+    for _ in range(40):
+        engine.periodicCollectSamples(100)
+    engine.periodicStopSampling(closeCSV=True)
+    importer, found = await rows(tmp_path)
+    one = readings(found, "monsoon")[0]
+    low, high = one["not_before"] - one["count"], one["not_after"] - one["count"]
+    ticks = np.array([row["tick"] for row in found["main"]])
+    rising = np.flatnonzero(np.diff(np.array([row["amps"] > 0.55 for row in found["main"]]).astype(int)) == 1)
+    assert len(rising) >= 2
+    origin = importer.start_utc_ns - since_1970  # monotonic
+    for before, after in zip(ticks[rising], ticks[rising + 1], strict=True):
+        edges = box.began + 200_000_000 + np.arange(0, 100) * 400_000_000 - origin
+        assert ((edges >= before + low) & (edges <= after + high)).any()
+    naive = round(float((tmp_path / ".t_monsoon").read_text()) * 1e9) - importer.start_utc_ns
+    assert low < naive < high
 
 
 async def test_samples_that_share_a_stamp_lie_evenly(tmp_path):
