@@ -19,7 +19,7 @@ from typing import NamedTuple
 from melt_stream.collectors._melt_numbers import Stats
 from melt_stream.errors import DataError
 
-MOST = 2_000_000
+MOST = 1_000_000
 """Events of one file."""
 _LAST_NS = 8 * 10**18
 _LINE = re.compile(r"\s*([\w.-]{1,200})\.(start|end)(?:\s*,\s*|\s+)(\d{1,19})\s*,?\s*")

@@ -58,6 +58,11 @@ async def import_monsoon(
     if began is not None:
         for reading in monsoon_readings(began - base, meter.first, meter.last, meter.late):
             out.clock_reading(reading)
+    else:
+        out.fact(
+            "monsoon_place",
+            f"nowhere: no {SIDE} beside the trace says when it began; its energy has no place",
+        )
     out.fact(
         "monsoon_shift_s", {"late_by_at_most": meter.first / NS, "stamps_apart_by_at_most": meter.late / NS}
     )

@@ -19,6 +19,7 @@ SCRIPT_EVENTS, PHONE_EVENTS = events("script_events", SCRIPT), events("phone_eve
 STAGES = Stream("stages", stage=str, duration=S, rx=BYTE, tx=BYTE)
 ADB = Stream("adb", volts=V, amps=A, cpu_util=PERCENT)
 _MWH = 3.6
+_BLOCK = 4096
 Placed = tuple[Stream, Row]
 
 
@@ -50,8 +51,10 @@ async def emit_run(out: Outlet, run: LabRun, base: int, *, keep_text: bool) -> d
             requests[place] = out.next_request()
             placed += _prompt(prompt, requests[place], ours, keep_text)
     placed += _stages(out, run, base)
-    for stream, row in sorted(placed, key=lambda one: int(one[1]["tick"])):
+    for count, (stream, row) in enumerate(sorted(placed, key=lambda one: int(one[1]["tick"]))):
         out.row(stream, **{**row, "tick": row["tick"] - base})
+        if count % _BLOCK == 0:
+            await out.room()
     for at, state in sorted(run.thermals):
         level = STATES.index(state.lower()) if state.lower() in STATES else None
         out.row(thermal, tick=at - base, state=state, level=level)

@@ -190,6 +190,15 @@ async def test_without_evidence_a_phones_events_have_no_place_and_it_is_told(tmp
     assert len(found["phone_events"]) > 10
 
 
+async def test_a_trace_without_its_beginning_has_no_place_and_no_metric(tmp_path):
+    folder = lab.phone_farm(tmp_path / "run", seconds=2.0)
+    (folder / ".t_monsoon").unlink()
+    _, found = await rows(folder)
+    assert readings(found, "monsoon") == []
+    assert "its energy has no place" in facts(found)["monsoon_place"]
+    assert {row["quantity"] for row in found["oracles"]} == {"decode_tokens_per_s", "prefill_tokens_per_s"}
+
+
 async def test_one_millisecond_is_what_a_coarse_clock_is_read_to(tmp_path):
     _, found = await rows(lab.phone_llama(tmp_path / "run"))
     assert {one["resolution"] for one in readings(found, "phone")} == {1_000_000}
