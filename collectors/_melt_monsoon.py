@@ -44,13 +44,14 @@ async def import_monsoon(
     if table.names or table.columns != 3:
         got = ", ".join(table.names) or f"{table.columns} columns"
         raise DataError(f"{path}, line 1: expected s, mA and V without a header, got {got[:200]}")
-    rule = Rule(windows if began is not None else ())
+    rule = Rule(windows)
     meter: _Meter | None = None
     for block in table.blocks([0, 1, 2]):
         meter = meter or _Meter(out, path, block, boundary)
         meter.add(block)
-        stamps, milliamps, volts = block.values.T
-        rule.feed(stamps + (began or 0) / NS, milliamps, volts)
+        if began is not None:
+            stamps, milliamps, volts = block.values.T
+            rule.feed(stamps + began / NS, milliamps, volts)
         await out.room()
     if meter is None:
         raise DataError(f"{path}: expected lines of numbers, got none")
