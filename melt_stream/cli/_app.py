@@ -29,6 +29,7 @@ COMMANDS = {
     "sql": ("sql:sql", "Ask SQL of one run or of the whole archive (read-only)."),
     "runs": ("runs:app", "List the runs of the archive; tag, note or remove one."),
     "import": ("importing:import_", "Import a recording that another tool made."),
+    "config": ("config:app", "Translate a model's configuration between runtimes."),
     "export": ("export:export", "Write a run's tables as CSV or Parquet files."),
     "emulate": (
         "emulate:emulate",
