@@ -14,7 +14,8 @@ from melt_stream.clock import Clock
 from melt_stream.devices.channel import Channel, Device, quoted, run
 from melt_stream.devices.exchange import Exchange
 from melt_stream.devices.local import Local
-from melt_stream.devices.loop import Parser, Sample, probe, program
+from melt_stream.devices.loop import Parser, Sample
+from melt_stream.devices.runner import Runner, found, probe
 from melt_stream.devices.talk import Talk
 from melt_stream.errors import DeviceError
 from melt_stream.outlet import Outlet
@@ -22,29 +23,14 @@ from melt_stream.outlet import Outlet
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 LONGEST_LINE = 1 << 20
 STAMPED = re.compile(rb"(\d+)[.,](\d{6}) (.*)", re.DOTALL)
-_LINES = r"""
-set -o pipefail
-if [ -n "$KSH_VERSION" ]; then put() { print -r -- "$1"; }; else put() { printf '%s\n' "$1"; }; fi
-exec 3<&0
-{
-    (exec "$@") 3<&- </dev/null &
-    p=$!
-    { while read -r x; do :; done; kill $p; } <&3 >/dev/null 2>&1 &
-    w=$!
-    wait $p
-    s=$?
-    kill $w 2>/dev/null
-    exit $s
-} | while IFS= read -r l || [ -n "$l" ]; do put "$EPOCHREALTIME $l"; done
-"""
-"""Runs a command, stamps its lines by the shell's built-ins, and kills it when our end of stdin closes."""
 
 
 @dataclass
 class Boots:
-    """The boots of a device: its clocks' epochs. One for all that is read there."""
+    """What is known of a device in one run: its boots, which are its clocks' epochs, and what runs the loop. One for all that is read there."""
 
     ids: list[str] = field(default_factory=list)
+    runner: Runner | None = None
 
     def epoch(self, boot_id: str) -> int:
         """Return which boot this is, counted from 0."""
@@ -72,21 +58,25 @@ class Place:
 
     @property
     def clock(self) -> Clock:
-        """The device's wall clock, in us: something may set or slew it, which its map shows."""
+        """The device's wall clock, in us: something may set or slew it, which its map shows.
+
+        Of a board that can only tell the time since its boot, that: known once ``epoch`` or ``runner`` was asked.
+        """
+        if self.boots.runner is not None and self.boots.runner.base == "uptime":
+            return Clock(f"{self.device.name}.uptime", tick_ns=1000.0)
         return Clock(f"{self.device.name}.realtime", tick_ns=1000.0, rho_ppm=500.0)
 
     async def epoch(self) -> int:
         """Return which of its boots it is in. Raises ``Gone``."""
+        await self.runner()
         return self.boots.epoch((await run(self.device, ["cat", BOOT_ID])).out.decode().strip())
 
-    async def shell(self) -> str:
-        """Return a shell there that knows the time. Raises ``Gone``, ``DeviceError`` where there is none."""
-        done = await run(self.device, ["sh", "-c", probe()])
-        if not (shell := done.out.decode().strip()):
-            raise DeviceError(
-                f"{self.device.name}: expected a shell with EPOCHREALTIME (mksh, or bash 5), got none; install bash"
-            )
-        return shell
+    async def runner(self) -> Runner:
+        """Return what runs the loop there. Raises ``Gone``, ``DeviceError`` where nothing can."""
+        if self.boots.runner is None:
+            done = await run(self.device, ["sh", "-c", probe()])
+            self.boots.runner = found(done.out.decode(errors="replace"), self.device.name)
+        return self.boots.runner
 
     @asynccontextmanager
     async def clocked(self, out: Outlet) -> AsyncIterator[int]:
@@ -94,12 +84,12 @@ class Place:
 
         The body is cancelled, and ``Gone`` raised (in a group), where the link ends.
         """
-        epoch, shell = await self.epoch(), await self.shell()
+        epoch, runner = await self.epoch(), await self.runner()
         async with (
-            self.device.channel(program(shell, [], 1.0, jitter=False)) as channel,
+            self.device.channel(runner.loop([], 1.0, jitter=False)) as channel,
             trio.open_nursery() as nursery,
         ):
-            exchange = Exchange(channel, self.clock, epoch, out)
+            exchange = Exchange(channel, self.clock, epoch, out, runner.resolution)
             nursery.start_soon(Talk(self.device.name, channel, Parser(0), exchange, _nothing, 1.0).run)
             yield epoch
             nursery.cancel_scope.cancel()
@@ -109,8 +99,8 @@ class Place:
 
         Use it with ``contextlib.aclosing``. Raises ``Gone`` where the link ends, ``DeviceError`` where the command fails.
         """
-        words = [await self.shell(), "-c", _LINES, "lines", *command]
-        async with self.device.channel(f"LC_ALL=C exec {quoted(words)}") as channel:
+        program = (await self.runner()).lines(command)
+        async with self.device.channel(program) as channel:
             rest = b""
             while data := await channel.receive():
                 arrival = out.now()
@@ -125,10 +115,10 @@ class Place:
                 raise DeviceError(self._failed(command, status, channel))
 
     def _line(self, line: bytes, arrival: int) -> Line:
-        if (found := STAMPED.fullmatch(line)) is None:
+        if (said := STAMPED.fullmatch(line)) is None:
             raise DeviceError(f"{self.device.name}: expected a line with its time, got {line[:120]!r}")
-        tick = int(found[1]) * 1_000_000 + int(found[2])
-        return Line(tick, arrival, found[3].decode(errors="replace").rstrip("\r"))
+        tick = int(said[1]) * 1_000_000 + int(said[2])
+        return Line(tick, arrival, said[3].decode(errors="replace").rstrip("\r"))
 
     def _failed(self, command: Sequence[str], status: int, channel: Channel) -> str:
         return (
