@@ -25,6 +25,7 @@ from melt_stream.analysis.relations import File, Lists
 from melt_stream.analysis.sandbox import Named, inspect, opened, sealed
 from melt_stream.analysis.sandbox import name as quote_name
 from melt_stream.analysis.schemas import SCHEMAS
+from melt_stream.analysis.surroundings import conditions, devices
 from melt_stream.lock import Locked
 from melt_stream.manifest import NAME
 from melt_stream.run import Run, find
@@ -32,10 +33,10 @@ from melt_stream.run import Run, find
 __all__ = ["VIEWS", "connect", "find", "views"]
 
 log = logging.getLogger(__name__)
-VIEWS = ("runs", "streams", "rails", "power", "events", *SCHEMAS)
+VIEWS = ("runs", "devices", "conditions", "streams", "rails", "power", "events", *SCHEMAS)
 """Views that always exist; every other stream name has one too."""
-_NO_FILES = ("runs",)
-_FROM_MANIFESTS = frozenset({*SCHEMAS, "runs", "rails"})
+_NO_FILES = ("runs", "devices", "conditions")
+_FROM_MANIFESTS = frozenset({*SCHEMAS, *_NO_FILES, "rails"})
 _OF_RUNS = ("name", "stop_ns", "exit", "host", "imported", "cell", "tags", "note")
 _TEXTS = (
     "run",
@@ -107,7 +108,13 @@ def _parts(named: Named | None) -> frozenset[str] | None:
     ):
         if needed:
             parts.add(part)
-    return frozenset(parts.union(_OF_RUNS if "runs" in tables else ()))
+    for view, of_manifest in (
+        ("runs", _OF_RUNS),
+        ("devices", ("host", "devices")),
+        ("conditions", ("conditions",)),
+    ):
+        parts.update(of_manifest if view in tables else ())
+    return frozenset(parts)
 
 
 def _entries(place: Path | str | Sequence[Run], parts: Collection[str] | None = None) -> list[Entry]:
@@ -197,11 +204,15 @@ def _make_tables(
 ) -> None:
     if "runs" in wanted:
         _keep(connection, "_runs", _runs(entries))
+    if "devices" in wanted:
+        _keep(connection, "_devices", devices(entries))
+    if "conditions" in wanted:
+        _keep(connection, "_conditions", conditions(entries))
     if "streams" in wanted:
         _keep(connection, "_streams", _streams(streams))
     if wanted & {"rails", "power"}:
         _keep(connection, "_rails", _rails(entries))
-    if wanted - {*SCHEMAS, "runs", "streams", "rails"}:
+    if wanted - {*_FROM_MANIFESTS, "streams"}:
         _keep(connection, "_files", relations.file_rows(streams))
 
 

@@ -26,7 +26,7 @@ Entry = dict[str, Any]
 Stamps = dict[str, list[int]]
 """Modification time, size and inode of each run's manifest, by folder."""
 _CACHE = ".catalogue.json"
-_VERSION = 3
+_VERSION = 4
 _LEFT_OUT = ("recipe", "facts", "versions", "counts")
 _KEPT = tuple(f.name for f in fields(Manifest) if f.name not in _LEFT_OUT)
 _ALWAYS = ("id", "state", "start_ns", "start_utc_ns")

@@ -64,6 +64,9 @@ class Manifest:
     """Id of the study's cell that this run fills: a hash of its canonical configuration."""
     host: Fields = field(default_factory=dict)
     devices: Fields = field(default_factory=dict)
+    """What each device of the recipe said that it is, by name."""
+    conditions: Fields = field(default_factory=dict)
+    """What the recipe says of the surroundings: values, and tables of values by device."""
     versions: dict[str, str] = field(default_factory=dict)
     recipe: Fields = field(default_factory=dict)
     rails: list[Fields] = field(default_factory=list)

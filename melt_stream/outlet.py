@@ -265,13 +265,15 @@ class Outlet:
 
     def _came(self, table: Table, first: int, last: int, epoch: int) -> None:
         if table in self._broken:
-            self._mend(table, first if table.on_host else None)
+            self._mend(table, first if table.on_host else None, epoch)
         table.last = last, epoch
         self.is_ready.set()
 
-    def _mend(self, table: Table, tick: int | None) -> None:
+    def _mend(self, table: Table, tick: int | None, following: int = 0) -> None:
         start, reason = self._broken.pop(table)
         epoch = table.last[1] if table.last else 0
+        if following > epoch and "." in table.source.stream.clock.name:
+            reason += "; the device has begun another boot"
         # Another clock's next tick belongs to a new epoch: there the hole has no length, only a place.
         add_gap(self._hub, table.source, epoch, start, start if tick is None else tick, reason)
 

@@ -16,13 +16,14 @@ from melt_stream.plugins import configure, load
 from melt_stream.stream import NAME
 
 VIEWS = frozenset(
-    {"clocks", "events", "factors", "gaps", "markers", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
+    {"clocks", "conditions", "devices", "events", "factors", "gaps", "markers", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
     | {"streams", "tokens"}
 )  # fmt: skip
 """Names of SQL views and of the engine's own streams: no collector instance may take one."""
 
 Seconds = Annotated[float, Field(ge=0)]
 Entry = dict[str, Any]
+Condition = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,9 @@ class Recipe:
     ``device`` is one of them are read there."""
     account: dict[str, str] = field(default_factory=dict)
     """By device: the rail, as ``<instance>.<stream>/<rail>``, whose joules are that device's total."""
+    conditions: dict[str, Condition | dict[str, Condition]] = field(default_factory=dict)
+    """What the surroundings are, in names of your own with the unit at their end: ``ambient_c = 23.5``, ``case = "none"``; what holds of
+    one device alone, in a table of its name."""
     tags: list[str] = field(default_factory=list)
     note: str = ""
 

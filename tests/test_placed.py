@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import pytest
@@ -13,7 +14,7 @@ from melt_stream.collectors.battery import Battery
 from melt_stream.collectors.lines import Lines
 from melt_stream.devices import Local, Sampled
 from melt_stream.errors import ConfigError
-from melt_stream.harness.placed import placed
+from melt_stream.harness.placed import placed, places
 from melt_stream.testing import FakeTree
 
 TREE = {
@@ -26,8 +27,12 @@ def plan(**sections):
     return recipe.plan(recipe.parse(sections, "here"), "here")
 
 
+def placed_of(made):
+    return placed(made, places(made.recipe))
+
+
 def test_sensors_of_files_go_to_their_device_and_meters_stay():
-    made = placed(plan(
+    made = placed_of(plan(
         device={"phone": {"local": "/bin/bash"}},
         collectors={
             "battery": {"device": "phone"}, "own": {"kind": "battery"}, "labelled": {"kind": "battery", "device": "tablet"},
@@ -42,7 +47,7 @@ def test_sensors_of_files_go_to_their_device_and_meters_stay():
 
 
 def test_sensors_of_one_device_count_its_boots_together():
-    made = placed(plan(
+    made = placed_of(plan(
         device={"phone": {"local": "/bin/sh"}},
         collectors={"battery": {"device": "phone"}, "cpu": {"device": "phone"}},
     )).collectors  # fmt: skip
@@ -62,7 +67,7 @@ def test_sensors_of_one_device_count_its_boots_together():
 )
 def test_what_does_not_say_how_is_refused(device, said):
     with pytest.raises(ConfigError, match=said):
-        placed(plan(device=device))
+        placed_of(plan(device=device))
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="expected bash")
@@ -72,10 +77,18 @@ def test_a_run_of_a_recipe_has_the_devices_power_on_the_hosts_time_line(tmp_path
 seconds = 1.0
 [device.board]
 local = "/bin/sh"
+[device.elsewhere]
+local = "/no/shell"
 [collectors.battery]
 device = "board"
 hz = 50.0
 root = "{tree.root}"
+[conditions]
+ambient_c = 23.5
+case = "none"
+fan = false
+[conditions.board]
+surface = "wood"
 """)
     assert cli(("run", str(tmp_path / "recipe.toml"), "--archive", str(tmp_path / "archive"))) in (0, 3)
     with connect(tmp_path / "archive") as database:
@@ -85,6 +98,24 @@ root = "{tree.root}"
         clocks = database.execute(
             "SELECT clock, kind, bound_ns FROM clocks WHERE clock LIKE 'board%'"
         ).fetchall()
+        devices = {
+            name: said
+            for name, *said in database.execute(
+                "SELECT device, link, address, cores, memory_bytes > 1e8, loop, error FROM devices"
+            ).fetchall()
+        }
+        conditions = database.execute(
+            "SELECT device, name, value, text FROM conditions ORDER BY name"
+        ).fetchall()
+    assert devices["board"][:2] == ["local", "/bin/sh"]
+    assert devices["board"][2:4] == devices["host"][2:4] == [os.cpu_count(), True]
+    assert devices["board"][4] in {"shell", "python3"}
+    assert devices["elsewhere"][4] is None
+    assert devices["elsewhere"][5].startswith("Gone: elsewhere: expected the shell /no/shell")
+    assert conditions == [
+        (None, "ambient_c", 23.5, "23.5"), (None, "case", None, "none"), (None, "fan", None, "false"),
+        ("board", "surface", None, "wood"),
+    ]  # fmt: skip
     device, watts, count, first, last = row
     assert (device, watts) == ("board", pytest.approx(3.85))
     assert count >= 10

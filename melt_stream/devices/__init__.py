@@ -7,7 +7,7 @@ else that runs there: the device's clock, and the lines of a command stamped by 
 
 from __future__ import annotations
 
-from melt_stream.devices.channel import Channel, Device, Done, Gone, run
+from melt_stream.devices.channel import Channel, Device, Done, Gone, Rebooted, run
 from melt_stream.devices.local import Local
 from melt_stream.devices.place import Boots, Line, Place, Placeable
 from melt_stream.devices.sampled import Sampled
@@ -22,6 +22,7 @@ __all__ = [
     "Local",
     "Place",
     "Placeable",
+    "Rebooted",
     "Sampled",
     "run",
 ]

@@ -22,6 +22,10 @@ class Gone(Transient):
     """The link ended, and nothing says how the command did: a cable pulled is never a clean end."""
 
 
+class Rebooted(Gone):
+    """It has begun another boot: what ran there is lost, and its clocks are in another epoch."""
+
+
 class Channel(Protocol):
     """A command that runs on a device."""
 
@@ -58,6 +62,9 @@ class Device(Protocol):
 
     def forward(self, port: int) -> AbstractAsyncContextManager[int]:
         """Make a TCP port that listens on its loopback one of ours, for the time of the body; return which."""
+
+    async def reboot(self) -> None:
+        """Start it anew; it is ``Gone`` for a while. Raises ``Gone``, ``DeviceError`` where we may not."""
 
 
 @dataclass(frozen=True)

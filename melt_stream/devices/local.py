@@ -16,6 +16,7 @@ from typing import BinaryIO
 import trio
 
 from melt_stream.devices.channel import Channel, Gone
+from melt_stream.errors import DeviceError
 
 BLOCK = 1 << 16
 KEPT = 4096
@@ -88,3 +89,6 @@ class Local:
     async def forward(self, port: int) -> AsyncIterator[int]:
         await trio.lowlevel.checkpoint()
         yield port
+
+    async def reboot(self) -> None:
+        raise DeviceError(f"{self.name}: expected a device that is not this machine, to start it anew")

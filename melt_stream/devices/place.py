@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import trio
 
 from melt_stream.clock import Clock
-from melt_stream.devices.channel import Channel, Device, quoted, run
+from melt_stream.devices.channel import Channel, Device, Gone, Rebooted, quoted, run
 from melt_stream.devices.exchange import Exchange
 from melt_stream.devices.local import Local
 from melt_stream.devices.loop import Parser, Sample
 from melt_stream.devices.runner import Runner, found, probe
 from melt_stream.devices.talk import Talk
-from melt_stream.errors import DeviceError
+from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Outlet
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 LONGEST_LINE = 1 << 20
+BACK_S = 120.0
+"""How long a device may take to be back after a reboot."""
+ASK_S = 0.5
 STAMPED = re.compile(rb"(\d+)[.,](\d{6}) (.*)", re.DOTALL)
 
 
@@ -70,6 +73,31 @@ class Place:
         """Return which of its boots it is in. Raises ``Gone``."""
         await self.runner()
         return self.boots.epoch((await run(self.device, ["cat", BOOT_ID])).out.decode().strip())
+
+    async def why(self, gone: Gone, patience_s: float = BACK_S) -> Gone:
+        """Wait until it answers again, and return ``Rebooted`` where it does so from another boot than before; else ``gone``."""
+        before = self.boots.ids[-1:]
+        with trio.move_on_after(patience_s):
+            await self._back()
+        return Rebooted(f"{gone}; it has begun another boot") if self.boots.ids[-1:] != before != [] else gone
+
+    async def reboot(self, patience_s: float = BACK_S) -> int:
+        """Start it anew and wait until it answers; return its new epoch. Raises ``Gone`` where it does not, or is in its old boot."""
+        before = await self.epoch()
+        await self.device.reboot()
+        with trio.move_on_after(patience_s):
+            return await self._back(before)
+        raise Gone(
+            f"{self.device.name}: expected another boot within {patience_s:g} s, got none; try: look at it"
+        )
+
+    async def _back(self, before: int | None = None) -> int:
+        """Ask until it answers from another epoch than ``before``; return which."""
+        while True:
+            with suppress(Transient):
+                if (epoch := await self.epoch()) != before:
+                    return epoch
+            await trio.sleep(ASK_S)
 
     async def runner(self) -> Runner:
         """Return what runs the loop there. Raises ``Gone``, ``DeviceError`` where nothing can."""

@@ -24,6 +24,7 @@ __all__ = ["HostKeyChanged", "HostKeyUnknown", "KeyRefused", "Ssh"]
 ADDRESS = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]\s]+\]|[^:@\s]+)(?::(?P<port>\d{1,5}))?")
 CONNECT_S = 10.0
 HASHING_S = 600.0
+REBOOT = "PATH=$PATH:/usr/sbin:/sbin; reboot || sudo -n reboot"
 
 
 @dataclass
@@ -95,6 +96,18 @@ class Ssh:
                 link.call(listener.close)
                 with trio.CancelScope(shield=True), suppress(Gone):
                     await link.run(listener.wait_closed)
+
+    async def reboot(self) -> None:
+        """Start it anew, as root or by a ``sudo`` that asks for no password. Raises ``DeviceError`` where neither may."""
+        try:
+            done = await run(self, ["sh", "-c", REBOOT])
+        except Gone:
+            return  # it went before it could tell
+        if done.status:
+            raise DeviceError(
+                f"{self.name} ({self.address}): expected to start it anew, got: {done.complaints[-200:]}; "
+                "try: root, or a sudo without a password"
+            )
 
     async def _same(self, local: Path, remote: str) -> None:
         """Compare the SHA-256 of both, each computed where the file is. Raises ``DeviceError``."""

@@ -55,10 +55,19 @@ echo 'FAN Dynamic Speed Control=nvfancontrol hwmon0_pwm1=0'
 echo 'NV Power Mode: MAXN'
 """
 
+_REBOOT = """#!/bin/sh
+# reboot: says so in a place that the emulator watches
+: >@ASKED@ || { echo 'Failed to reboot: access denied' >&2; exit 1; }
+"""
 
-def tools(generation: int, root: str) -> dict[str, str]:
-    """Return each tool's name and script; ``root`` is where it finds ``/sys``, empty where it is in its place."""
+
+def tools(generation: int, root: str, asked: str) -> dict[str, str]:
+    """Return each tool's name and script; ``root`` is where it finds ``/sys``, empty where it is in its place.
+
+    ``asked`` is the file that a reboot makes; where there is none, nobody may.
+    """
     return {
+        "reboot": _REBOOT.replace("@ASKED@", asked or "/sys/reboot"),
         "tegrastats": _TEGRASTATS.replace("@LINE@", _LINES[generation]).replace("@ROOT@", root),
         "nvpmodel": _NVPMODEL,
         "jetson_clocks": _CLOCKS,

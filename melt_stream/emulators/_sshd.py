@@ -11,6 +11,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -37,7 +38,7 @@ Subsystem sftp internal-sftp
 SetEnv {environment}
 """
 MAKE = """
-mount --bind "$1/sys" /sys && mount --bind "$1/passwd" /etc/passwd && mount -t tmpfs run /run && mkdir /run/sshd &&
+mount --bind "$1/sys" /sys && mount --bind "$1/passwd" /etc/passwd && mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id && mount -t tmpfs run /run && mkdir /run/sshd &&
     exec bash -c 'echo up; while read -r line; do :; done'
 """
 SHARED = Path("/dev/shm")  # noqa: S108 - where glibc has shared memory
@@ -74,6 +75,7 @@ class Machine:
     async def up(self, host: str, port: int) -> AsyncIterator[None]:
         """Be there for the time of the body. Raises ``ConfigError`` where a program is missing."""
         await self._keys(host, port)
+        self.boot()
         async with self._clocks() as clocks, self._namespaces():
             environment = {"PATH": f"{self.root}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **clocks}
             words = " ".join(f'"{name}={value}"' for name, value in environment.items())
@@ -109,6 +111,18 @@ class Machine:
             _kill(process, signal.SIGKILL)
             with trio.CancelScope(shield=True):
                 await process.wait()
+
+    def boot(self) -> None:
+        """Begin another boot, as far as it shows: the kernel's id of it."""
+        (self.root / "boot_id").write_text(
+            f"{uuid.uuid4()}\n"
+        )  # the very file is mounted: it may not be replaced
+
+    async def halt(self) -> None:
+        """End all that runs there."""
+        self.signal(signal.SIGKILL)
+        if self.own:
+            await trio.run_process([*self._enter, "sh", "-c", "kill -KILL -1 2>/dev/null"], check=False)
 
     def signal(self, number: int) -> None:
         """Send a signal to every connection's server; what they have started goes on."""

@@ -24,13 +24,14 @@ from melt_stream.emulators._sshd import Machine
 HOST = "127.0.0.1"
 WATCH_S = 0.02
 """How often it is looked whether a fault is due."""
+BOOTING_S = 0.5
 
 
 @dataclass
 class Jetson(Emulated):
     """One board. ``unplug@4:2`` kills every connection and closes each new one for 2 s; commands go on, as on a board whose cable is pulled.
 
-    ``stall@3:2`` holds all connections up for 2 s; ``rate:80`` has its clocks run 80 ppm fast, by libfaketime.
+    ``reboot`` there ends all that runs, where root allows it. ``stall@3:2`` holds all connections up for 2 s; ``rate:80`` has its clocks run 80 ppm fast, by libfaketime.
     """
 
     own_faults: ClassVar[tuple[str, ...]] = ()
@@ -45,6 +46,8 @@ class Jetson(Emulated):
     uptime_s: float = 0.0
     """Its monotonic clock is ahead of ours by so much, where root allows it."""
     machine: Machine = field(init=False, repr=False, compare=False)
+    _asked: Path = field(init=False, repr=False, compare=False)
+    """Is there where a reboot is asked for."""
 
     def __post_init__(self) -> None:
         if self.generation not in GENERATIONS:
@@ -82,12 +85,20 @@ class Jetson(Emulated):
 
     def _install(self, root: Path) -> None:
         (root / "bin").mkdir()
-        for name, script in tools(self.generation, "" if self.machine.own else str(root)).items():
+        self._asked = root / "reboot" / "now"
+        self._asked.parent.mkdir()
+        self._asked.parent.chmod(0o777)  # for the board's own user
+        own = self.machine.own
+        for name, script in tools(
+            self.generation, "" if own else str(root), str(self._asked) if own else ""
+        ).items():
             (root / "bin" / name).write_text(script)
             (root / "bin" / name).chmod(0o755)
 
     async def _fail(self) -> None:
         """Play what is due, to its end."""
+        if self._asked.exists():
+            await self._reboot()
         due = partial(self.faults.due, seconds=self.seconds(), sample=0)
         if pause := due("unplug"):
             self.machine.cut = True
@@ -98,6 +109,14 @@ class Jetson(Emulated):
             self.machine.signal(signal.SIGSTOP)
             await trio.sleep(pause)
             self.machine.signal(signal.SIGCONT)
+
+    async def _reboot(self) -> None:
+        self.machine.cut = True
+        await self.machine.halt()
+        self.machine.boot()
+        self._asked.unlink()
+        await trio.sleep(BOOTING_S)
+        self.machine.cut = False
 
     def _watts(self) -> float:
         return float(self.load.watts(np.array([self.seconds()]), 1.0)[0])

@@ -12,7 +12,8 @@ import trio
 
 from melt_stream.analysis.pack import pack
 from melt_stream.engine import Ending, record
-from melt_stream.harness.placed import placed
+from melt_stream.harness.introduced import introduced
+from melt_stream.harness.placed import link, placed, places
 from melt_stream.plugins import configure, load
 from melt_stream.recipe import Plan
 from melt_stream.run import Run, RunFolder, create, find
@@ -34,10 +35,15 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
     Raises ``ConfigError`` before anything starts where the archive cannot be written. A failure while recording is
     not raised but stands in the outcome's ending: what was recorded is kept.
     """
-    plan = placed(plan)
     recipe = plan.recipe
-    with create(archive, recipe=asdict(recipe), name=recipe.name, tags=recipe.tags) as folder:
-        folder.manifest.note = recipe.note
+    there = places(recipe)
+    plan = placed(plan, there)
+    said = trio.run(introduced, there) if there else {}
+    devices = {name: link(recipe.device[name]) | told for name, told in said.items()}
+    with create(
+        archive, recipe=asdict(recipe), name=recipe.name, tags=recipe.tags, devices=devices
+    ) as folder:
+        folder.manifest.note, folder.manifest.conditions = recipe.note, recipe.conditions
         recording = partial(
             record,
             plan.collectors,
