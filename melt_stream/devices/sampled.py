@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import trio
 
@@ -19,10 +20,19 @@ from melt_stream.devices.talk import Talk, ended
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.hand import Hand, Sample
 from melt_stream.outlet import Outlet
-from melt_stream.reading import Unreadable
+from melt_stream.rail import Rail
+from melt_stream.reading import Text, Unreadable
 from melt_stream.sensor import Constant, Files, FileSensor
 
 GLOB = re.compile(r"[\w./*?\[\]:@+,-]+")
+
+
+class Found(NamedTuple):
+    """What one look at a sensor's files on a device told."""
+
+    files: int
+    readable: int
+    rails: list[Rail]
 
 
 @dataclass
@@ -71,6 +81,16 @@ class Sampled:
                 "kind": runner.kind, "words": " ".join(runner.words), "hz": self.sensor.hz,
                 "samples": reading.samples, "cpu_s": reading.cpu_s,
             })  # fmt: skip
+
+    async def found(self) -> Found:
+        """Look once. Raises ``Gone``, ``DeviceError`` where there are none of its files."""
+        paths = await self._paths()
+        texts = (await self.sample([self.full(path) for path in paths.values()])).texts
+        with suppress(Transient):
+            self.sensor.tell(Files(_named(paths, texts)))
+        return Found(
+            len(paths), sum(text is not None for text in texts), [rail for _, rail in self.sensor.rails()]
+        )
 
     async def _paths(self) -> Mapping[str, str]:
         def find(pattern: str) -> list[str]:
@@ -153,10 +173,14 @@ class _Reading:
         self.hand.take(Sample(seen.before, seen.after, self._files(seen.texts), missed))
 
     def _files(self, texts: Sequence[str | None]) -> Any:
-        found = {
-            key: Unreadable(path, "unreadable on the device") if text is None else text
-            for (key, path), text in zip(self.paths.items(), texts, strict=True)
-        }
-        if found and all(isinstance(text, Unreadable) for text in found.values()):
+        if texts and all(text is None for text in texts):
             return Transient(f"{self.sampled.device.name}: none of its files can be read any more")
-        return Files({**self.constants, **found})
+        return Files({**self.constants, **_named(self.paths, texts)})
+
+
+def _named(paths: Mapping[str, str], texts: Sequence[str | None]) -> dict[str, Text]:
+    """The texts of files by key; one that is not there could not be read."""
+    return {
+        key: Unreadable(path, "unreadable on the device") if text is None else text
+        for (key, path), text in zip(paths.items(), texts, strict=True)
+    }

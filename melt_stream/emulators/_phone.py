@@ -22,6 +22,13 @@ SYSTEM = "/system/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
 MONOTONIC_S, BOOTTIME_S = 100_000, 200_000
 """How far its clocks are from ours: it slept for a day."""
 PATIENCE_S = 10.0
+GETPROP = """#!/bin/sh
+# getprop: all of them
+echo '[ro.build.display.id]: [emulated]
+[ro.build.version.release]: [14]
+[ro.product.manufacturer]: [melt_stream]
+[ro.product.model]: [Emulated]'
+"""
 _HOLD = "echo $$; exec sleep infinity"
 _SETTLE = f"""set -e
 mount --make-rprivate /
@@ -94,11 +101,13 @@ async def switched_on(clock: str | None) -> AsyncIterator[Phone]:
 
 def _install(folder: Path) -> None:
     """Put a phone's shell there, and its tools."""
+    (folder / "getprop").write_text(GETPROP)
+    (folder / "getprop").chmod(0o755)
     shell = shutil.which("mksh") or shutil.which("bash") or "/bin/sh"
     (folder / "sh").symlink_to(shell)
     if toybox := shutil.which("toybox"):
         listed = subprocess.run([toybox], check=True, capture_output=True, text=True).stdout
-        for name in {"toybox", *listed.split()} - {"sh"}:
+        for name in {"toybox", *listed.split()} - {"sh", "getprop"}:
             (folder / name).symlink_to(toybox)
 
 
