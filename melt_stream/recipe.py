@@ -17,7 +17,7 @@ from melt_stream.stream import NAME
 
 VIEWS = frozenset(
     {"clocks", "conditions", "devices", "events", "factors", "gaps", "markers", "oracles", "phase_rails", "phases", "power", "rails", "requests", "run", "runs"}
-    | {"streams", "tokens"}
+    | {"streams", "together", "tokens"}
 )  # fmt: skip
 """Names of SQL views and of the engine's own streams: no collector instance may take one."""
 
@@ -33,7 +33,8 @@ class Recipe:
     collectors: dict[str, Entry] = field(default_factory=dict)
     """By instance name; ``kind`` names the plug-in where it is not the instance name, ``device`` what it measures."""
     workloads: dict[str, Entry] = field(default_factory=dict)
-    """What is measured, run one after the other; the run ends when they have."""
+    """What is measured, run one after the other; the run ends when they have. Besides ``kind`` and ``device``, ``involves`` lists the other
+    devices that have a part in its requests: each request's phases are theirs too."""
     name: str = ""
     seconds: Annotated[float, Field(gt=0)] | None = None
     """Ends the run after so long, whatever is still going."""
@@ -92,6 +93,8 @@ def parse(data: Mapping[str, Any], where: str) -> Recipe:
         raise ConfigError(f"{where}: expected no instance of that name beside marker = ..., got {MARKER!r}")
     for name in names:
         _check_name(name, names, where)
+    for name, entry in recipe.workloads.items():
+        _check_involved(recipe, entry, f"{where}: workloads.{name}.involves")
     for name in recipe.device:
         if not NAME.fullmatch(name) or name == "host":
             raise ConfigError(
@@ -120,13 +123,23 @@ def plan(recipe: Recipe, where: str) -> Plan:
 
 
 def _make(group: str, name: str, entry: Entry, where: str) -> Any:
-    fields = {key: value for key, value in entry.items() if key not in {"kind", "device"}}
     section = group.partition(".")[2]
+    ours = {"kind", "device", *(["involves"] if section == "workloads" else [])}
+    fields = {key: value for key, value in entry.items() if key not in ours}
     return configure(load(group, str(entry.get("kind", name))), fields, f"{where}: {section}.{name}")
 
 
 def _device(entry: Entry) -> str:
     return str(entry.get("device", "host"))
+
+
+def _check_involved(recipe: Recipe, entry: Entry, where: str) -> None:
+    involved = entry.get("involves", [])
+    known = sorted({*recipe.device, *(_device(one) for one in recipe.collectors.values())})
+    if not isinstance(involved, list) or not all(one in known for one in involved):
+        raise ConfigError(
+            f"{where}: expected a list of devices that collectors measure, out of {known}, got {involved!r}"
+        )
 
 
 def _check_name(name: str, names: list[str], where: str) -> None:
