@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -122,3 +123,18 @@ surface = "wood"
     assert 0 <= first < last <= 20e9
     assert [(clock, kind) for clock, kind, _ in clocks] == [("board.realtime", "two_way")]
     assert 0 < clocks[0][2] < 1e9
+
+
+def test_a_thermometer_s_lines_are_a_stream_of_its_names_and_conditions_stand_beside_it(tmp_path):
+    text = (Path(__file__).parents[1] / "examples" / "surroundings.toml").read_text()
+    printing = """command = ["sh", "-c", "while echo surface=31.4 ambient=23.1; do sleep 0.05; done"]"""
+    (tmp_path / "recipe.toml").write_text("seconds = 0.5\n" + text.replace('port = "/dev/ttyACM0"', printing))
+    assert (
+        cli(("run", str(tmp_path / "recipe.toml"), "--archive", str(tmp_path / "archive"))) == 3
+    )  # no power
+    with connect(tmp_path / "archive") as database:
+        found = database.execute(
+            """SELECT v.instance, min(surface), max(ambient), any_value(c.value) FROM "values" v JOIN conditions c USING (run)
+            WHERE c.name = 'room_c' GROUP BY ALL"""
+        ).fetchall()
+    assert found == [("around", 31.4, 23.1, 23.5)]

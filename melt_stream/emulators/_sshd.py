@@ -43,6 +43,7 @@ mount --bind "$1/sys" /sys && mount --bind "$1/passwd" /etc/passwd && mount --bi
 """
 SHARED = Path("/dev/shm")  # noqa: S108 - where glibc has shared memory
 USER = "nvidia"
+NO_SHELLS = ("nologin", "false")
 USER_ID = 1000
 """Not root's: of what root runs, sshd passes no signal on."""
 
@@ -74,8 +75,13 @@ class Machine:
     @asynccontextmanager
     async def up(self, host: str, port: int) -> AsyncIterator[None]:
         """Be there for the time of the body. Raises ``ConfigError`` where a program is missing."""
+        if not self.own and Path(shell := pwd.getpwuid(os.geteuid()).pw_shell).name in NO_SHELLS:
+            raise ConfigError(
+                f"expected a user with a shell, whom sshd lets in, got {self.user} with {shell}; try: another user, or root"
+            )
         await self._keys(host, port)
         self.boot()
+        (self.root / "home").mkdir()
         async with self._clocks() as clocks, self._namespaces():
             environment = {"PATH": f"{self.root}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin", **clocks}
             words = " ".join(f'"{name}={value}"' for name, value in environment.items())
@@ -138,9 +144,8 @@ class Machine:
         (self.root / "known_hosts").write_text(f"[{host}]:{port} {key}")
 
     def _let_in(self) -> None:
-        """Make a home, and a user whose home it is."""
+        """Make a user whose home it is."""
         self.root.chmod(0o755)
-        (self.root / "home").mkdir()
         os.chown(self.root / "home", USER_ID, USER_ID)
         mine = f"{USER}:x:{USER_ID}:{USER_ID}::{self.root}/home:/bin/bash\n"
         (self.root / "passwd").write_text(mine + Path("/etc/passwd").read_text())
