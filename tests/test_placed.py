@@ -127,7 +127,7 @@ surface = "wood"
 
 def test_a_thermometer_s_lines_are_a_stream_of_its_names_and_conditions_stand_beside_it(tmp_path):
     text = (Path(__file__).parents[1] / "examples" / "surroundings.toml").read_text()
-    printing = """command = ["sh", "-c", "while echo surface=31.4 ambient=23.1; do sleep 0.05; done"]"""
+    printing = """command = ["sh", "-c", "while echo 31.4,23.1; do sleep 0.05; done"]"""
     (tmp_path / "recipe.toml").write_text("seconds = 0.5\n" + text.replace('port = "/dev/ttyACM0"', printing))
     assert (
         cli(("run", str(tmp_path / "recipe.toml"), "--archive", str(tmp_path / "archive"))) == 3
