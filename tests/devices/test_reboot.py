@@ -64,6 +64,18 @@ async def test_a_link_that_ends_is_not_a_reboot_and_this_machine_is_not_rebooted
         await place.reboot()
 
 
+@needed
+async def test_a_board_that_we_may_not_start_anew_says_so():
+    emulated = Jetson()
+    async with board(emulated) as where:
+        emulated.machine.root.joinpath("reboot").chmod(0o700)  # not its user's
+        with (
+            trio.fail_after(30),
+            pytest.raises(DeviceError, match=r"(?s)expected to start it anew, got: .*; try: root, or a sudo"),
+        ):
+            await reached(where).reboot()
+
+
 async def test_a_device_that_does_not_come_back_is_gone():
     class Deaf(Local):
         async def reboot(self):
