@@ -138,3 +138,5 @@ def test_a_thermometer_s_lines_are_a_stream_of_its_names_and_conditions_stand_be
             WHERE c.name = 'room_c' GROUP BY ALL"""
         ).fetchall()
     assert found == [("around", 31.4, 23.1, 23.5)]
+    (report,) = (tmp_path / "archive").glob("*/report.html")
+    assert "room_c" in report.read_text()
