@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from melt_stream import recipe as recipes
-from melt_stream.harness.placed import placed
+from melt_stream.harness.placed import placed, places
 from melt_stream.harness.zoo import references
 from melt_stream.harness.zoo.store import Store
 from melt_stream.recipe import Plan
@@ -25,7 +25,7 @@ def check(configuration: Mapping[str, Any], where: str) -> None:
     recipe = recipes.parse(configuration, where)
     for text in references.named(recipe):
         references.Reference.parse(text)
-    placed(recipes.plan(recipe, where))
+    placed(recipes.plan(recipe, where), places(recipe))
 
 
 def ensure_models(
