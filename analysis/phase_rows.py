@@ -76,6 +76,13 @@ class Row:
     """One, or those that have a part in the requests, together."""
 
     @property
+    def joules_per_request(self) -> float | None:
+        """Of requests; None where too little of them was covered."""
+        if not self.requests or self.joules is None or not self.coverage or self.coverage < ENOUGH:
+            return None
+        return self.joules / self.coverage / self.requests
+
+    @property
     def where(self) -> str:
         """The boundary in words, and whether a model stood in for a sensor."""
         if self.boundary is None:

@@ -87,9 +87,14 @@ def request_rows(run: str, devices: Sequence[Device]) -> pa.Table:
 def oracle_rows(run: str, oracles: Sequence[pa.Table], requests: pa.Table) -> pa.Table:
     """The table ``oracles``, with what we attributed to the same request."""
     ours: dict[tuple[Any, str], float | None] = {}
-    for r in requests.select(["request", "window_joules", "coverage", "start_ns", "stop_ns"]).to_pylist():
+    rates = ("prefill_tokens_per_s", "decode_tokens_per_s")
+    needed = ["request", "window_joules", "coverage", "start_ns", "stop_ns", "output_tokens", *rates]
+    for r in requests.select(needed).to_pylist():
         joules = r["window_joules"]
+        ours |= {(r["request"], name): r[name] for name in rates}
         ours[(r["request"], "joules")] = joules
+        if joules is not None and r["output_tokens"]:
+            ours[(r["request"], "joules_per_output_token")] = joules / r["output_tokens"]
         if joules is not None and r["coverage"]:
             ours[(r["request"], "mean_w")] = joules / (r["coverage"] * (r["stop_ns"] - r["start_ns"]) * NS)
     rows = [row for table in oracles for row in table.to_pylist()]
@@ -202,7 +207,8 @@ def _request_row(run: str, device: Device, request: Request) -> Columns:
 def _token_facts(request: Request) -> Columns:
     tokens = request.tokens
     if tokens is None:
-        return {}
+        counted = (request.detail.get("usage") or {}).get("completion_tokens")
+        return {"output_tokens": counted} if isinstance(counted, int) else {}
     told: Columns = {"output_tokens": tokens.total, "times": "device" if tokens.device_times else "arrival"}
     if request.sent is not None and request.first_arrival is not None:
         told["ttft_s"] = (request.first_arrival - request.sent) * NS

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextlib import aclosing, asynccontextmanager, contextmanager, nullcontext
 from dataclasses import KW_ONLY, dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Protocol, Self
 
 import httpx
@@ -15,11 +14,13 @@ import trio
 from pydantic import Field, PositiveFloat, PositiveInt
 
 from melt_stream.collectors._arrival import Arrival, moments
-from melt_stream.collectors._prompts import DEFAULT_PROMPTS, Question, from_file
+from melt_stream.collectors._cutting import Count, cut_to_tokens, nobody_counts
+from melt_stream.collectors._prompts import DEFAULT_PROMPTS, Message, Question, questions_of
 from melt_stream.collectors._reached import Opened, Reached, Through, forwarded
 from melt_stream.collectors._sse import Arrivals
+from melt_stream.collectors._turns import Ask, Context, Turns, conversations
 from melt_stream.devices import Place
-from melt_stream.errors import ConfigError, DeviceError
+from melt_stream.errors import DeviceError
 from melt_stream.events import EVENTS
 from melt_stream.failures import failures
 from melt_stream.outlet import Outlet
@@ -39,6 +40,8 @@ class Answer(Protocol):
 
     complete: bool
     """The answer's end mark was seen."""
+    text: str
+    """What was answered so far, without reasoning."""
 
     def take(self, arrival: int, data: str) -> None:
         """Take one piece. Raises ``DeviceError`` where it is not what the protocol says."""
@@ -55,11 +58,15 @@ class Asking:
     """The fields that every workload has which asks a server; not a workload itself."""
 
     _: KW_ONLY
-    prompts: list[str] | str = field(default_factory=lambda: list(DEFAULT_PROMPTS))
-    """The prompts, or the path of a file: ``.json`` (a list) or ``.jsonl``, of strings or of objects with
-    ``prompt`` and, if wanted, ``name``; any other file holds a prompt a line."""
+    prompts: list[str | list[str]] | str = field(
+        default_factory=lambda: list[str | list[str]](DEFAULT_PROMPTS)
+    )
+    """The prompts, of which a list in the list is a conversation; or the path of a file of them (``.json``, ``.jsonl``, ``.csv``, or a
+    prompt a line); or ``humaneval:``; or ``synthetic:tokens=128,output=64,count=10,seed=1``."""
+    context: Context = "cleared"
+    """With each turn of a conversation, send those before it and their answers (``kept``), or not."""
     system: str = ""
-    """A system message before each prompt; none where empty."""
+    """A system message before each prompt that has none of its own; none where empty."""
     max_tokens: PositiveInt = 64
     temperature: Annotated[float, Field(ge=0)] = 0.0
     seed: Annotated[int, Field(ge=0)] = 1
@@ -68,9 +75,10 @@ class Asking:
     warmup: Annotated[int, Field(ge=0)] = 0
     """Requests asked first, one after another, in the phase ``warmup``; they are not part of ``repeat``."""
     concurrency: PositiveInt = 1
-    """Requests under way at once: the next is asked when one has been answered. With ``rate``, what the server is started for."""
+    """Requests under way at once: the next is asked when one has been answered; each is of another conversation. With ``rate``, what
+    the server is started for."""
     rate: PositiveFloat | None = None
-    """Requests sent a second, whether the ones before have been answered or not."""
+    """Requests sent a second, whether the ones before have been answered or not; conversations begun a second, where there are any."""
     arrival: Arrival = "fixed"
     """With ``rate``: in equal steps, or (``poisson``) at random moments, drawn with ``seed``."""
     keep_text: bool = False
@@ -105,33 +113,32 @@ class Asking:
 
     def questions(self) -> list[Question]:
         """Return what is asked, once through. Raises ``ConfigError``."""
-        if isinstance(self.prompts, str):
-            return from_file(Path(self.prompts))
-        if not self.prompts:
-            raise ConfigError(
-                "prompts: expected at least one prompt, or the path of a file of them, got none"
-            )
-        return [Question(f"prompt-{n}", text) for n, text in enumerate(self.prompts, 1)]
+        return questions_of(self.prompts)
 
     def prepare(self) -> None:
         """Raise ``ConfigError`` for prompts that cannot be read, before anything is started."""
         self.questions()
 
-    def messages(self, question: Question) -> list[dict[str, str]]:
-        """Return the chat messages that ask ``question``."""
-        system = [{"role": "system", "content": self.system}] if self.system else []
-        return [*system, {"role": "user", "content": question.text}]
+    def messages(self, question: Question) -> list[Message]:
+        """Return the chat messages that ask ``question``, after what was said before it."""
+        told = self.system if question.system is None else question.system
+        system = [{"role": "system", "content": told}] if told else []
+        return [*system, *(question.history or ()), {"role": "user", "content": question.text}]
+
+    def limit(self, question: Question) -> int:
+        """Return how many tokens the answer may have."""
+        return self.max_tokens if question.max_tokens is None else question.max_tokens
 
     async def alive(self, client: httpx.AsyncClient) -> bool:  # noqa: ARG002 - whoever can ask does
         """Tell whether the server can still be reached, after a request that failed; False where nobody can tell."""
         return False
 
-    async def ask_all(self, out: Outlet, ask: Callable[[Question], Awaitable[str | None]]) -> None:
-        """Ask the warm-up questions, then all; ``ask(question)`` returns why it failed, or None.
+    async def ask_all(self, out: Outlet, ask: Ask, count: Count = nobody_counts) -> None:
+        """Ask the warm-up questions, each by itself, then all, the turns of a conversation in order.
 
         A request that fails does not end the workload. Raises ``DeviceError`` if not one of them succeeded.
         """
-        questions = self.questions()
+        questions = await cut_to_tokens(out, self.questions(), count)
         if self.warmup:
             out.row(EVENTS, kind="phase_start", name="warmup")
             try:
@@ -139,27 +146,16 @@ class Asking:
                     await ask(question._replace(warmup=True))
             finally:
                 out.row(EVENTS, kind="phase_end", name="warmup")
-        left, outcomes = iter(questions * self.repeat), list[str | None]()
-
-        async def one(question: Question) -> None:
-            outcomes.append(await ask(question))
-
-        async def work() -> None:
-            for question in left:
-                await one(question)
-
-        async with trio.open_nursery() as nursery:
-            if self.rate is None:
-                for _ in range(self.concurrency):
-                    nursery.start_soon(work)
-            else:
-                begun = trio.current_time()
-                for question, after in zip(left, moments(self.arrival, self.rate, self.seed), strict=False):
-                    await trio.sleep_until(begun + after)
-                    nursery.start_soon(one, question)
-        if None not in outcomes:
+        times = [[q._replace(repetition=n) for q in questions] for n in range(1, self.repeat + 1)]
+        found = [turns for asked in times for turns in conversations(asked)]
+        asking = Turns(out, ask, self.context)
+        if self.rate is None:
+            await asking.side_by_side(found, self.concurrency)
+        else:
+            await asking.at(found, moments(self.arrival, self.rate, self.seed))
+        if None not in asking.outcomes:
             raise DeviceError(
-                f"expected answers, got none to {len(outcomes)} requests; the last: {outcomes[-1]}"
+                f"expected answers, got none to {len(asking.outcomes)} requests; the last: {asking.outcomes[-1]}"
             )
 
     def client(self, url: str, headers: Mapping[str, str] | None = None) -> httpx.AsyncClient:
@@ -191,8 +187,15 @@ class Asking:
         if self._reached:
             await self._reached.there()
         request = Request(question, out.next_request(), out.now())
-        told = {"model": body.get("model"), "max_tokens": self.max_tokens, "temperature": self.temperature}
+        told = {
+            "model": body.get("model"),
+            "max_tokens": self.limit(question),
+            "temperature": self.temperature,
+        }
         told |= {"seed": self.seed, "warmup": question.warmup}
+        if question.conversation is not None:
+            told |= {"conversation": question.conversation, "turn": question.turn, "context": self.context}
+            told |= {"repetition": question.repetition}
         if self.keep_text:
             told["prompt"] = question.text
         out.row(
@@ -207,6 +210,8 @@ class Asking:
             detail = taken.close() | ({"error": failure} if failure else {})
             kind = "request_error" if failure else "request_end"
             out.row(EVENTS, kind=kind, request=request.number, name=question.name, detail=json.dumps(detail))
+        if not failure:
+            question.heard(taken.text)
         if failure and self._reached and self._reached.is_there and not await self.alive(client):
             self._reached.doubt()
         return failure

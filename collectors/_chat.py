@@ -83,9 +83,12 @@ class Chunk(_Piece):
     def text(self) -> str:
         """Everything that it adds for the reader: reasoning, then content."""
         deltas = [choice.delta for choice in self.choices[:1]]
-        return "".join(d.reasoning_content or d.reasoning or "" for d in deltas) + "".join(
-            d.content or "" for d in deltas
-        )
+        return "".join(d.reasoning_content or d.reasoning or "" for d in deltas) + self.content
+
+    @property
+    def content(self) -> str:
+        """What it adds to the answer itself."""
+        return "".join(choice.delta.content or "" for choice in self.choices[:1])
 
     @property
     def finish(self) -> str | None:

@@ -41,10 +41,10 @@ def open_regular(path: Path, limit: int) -> BinaryIO:
     raise DataError(f"{path}: expected a file of at most {limit} bytes, got {what}")
 
 
-def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
+def numbered_lines(path: Path, limit: int = TEXT_LIMIT) -> Iterator[tuple[int, str]]:
     """Yield (line number from 1, line without its end) of a text; LF or CRLF; what is not UTF-8 is replaced."""
     number = 0
-    with open_regular(path, TEXT_LIMIT) as file:
+    with open_regular(path, limit) as file:
         while raw := file.readline(LINE_LIMIT + 1):
             number += 1
             if len(raw) > LINE_LIMIT:

@@ -24,6 +24,7 @@ class LlamaAnswer:
 
     def __init__(self, out: Outlet, stream: Stream, request: Request, *, keep_text: bool) -> None:
         self.complete = False
+        self.text = ""
         self._out, self._stream, self._request, self._keep_text = out, stream, request, keep_text
         self._last: Timings | None = None
         self._held: Row | None = None
@@ -55,6 +56,7 @@ class LlamaAnswer:
                 "expected timings in every piece (timings_per_token), got a token without: "
                 "is this a llama.cpp server? For any other, use the workload openai_sse"
             )
+        self.text += chunk.content
         if chunk.text:
             self._text(chunk.text)
         self._end(chunk)

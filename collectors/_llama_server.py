@@ -154,6 +154,37 @@ async def ask_props(client: httpx.AsyncClient) -> Props:
         raise DeviceError(f"{client.base_url}: expected what llama.cpp tells at /props, got {exc}") from exc
 
 
+class _Prompt(BaseModel):
+    """What ``/apply-template`` makes of messages."""
+
+    prompt: str
+
+
+class _Tokens(BaseModel):
+    """What ``/tokenize`` makes of text."""
+
+    tokens: list[object]
+
+
+async def count_tokens(client: httpx.AsyncClient, messages: list[dict[str, str]]) -> int | None:
+    """Return how many tokens the prompt of these chat messages has: as the server will tell in ``usage``.
+
+    None where the server has no ``/apply-template`` or no ``/tokenize``. Raises ``DeviceError`` for what is no answer to them.
+    """
+    try:
+        made = await client.post("/apply-template", json={"messages": messages})
+        if not made.is_success:
+            return None
+        text = _Prompt.model_validate_json(made.content).prompt
+        asked = {"content": text, "add_special": True, "parse_special": True}
+        cut = await client.post("/tokenize", json=asked)
+        return len(_Tokens.model_validate_json(cut.content).tokens) if cut.is_success else None
+    except (httpx.HTTPError, ValidationError) as exc:
+        raise DeviceError(
+            f"{client.base_url}: expected a prompt from /apply-template and its tokens from /tokenize, got {exc}"
+        ) from exc
+
+
 def embedded_command(model: str, *, threads: int, n_ctx: int, n_batch: int, slots: int) -> list[str]:
     """Return the command that serves ``model`` with the wheel's llama.cpp; ``n_ctx`` is for each of the slots."""
     flags = _flags({"--threads": threads, "--n-ctx": n_ctx * slots, "--n-batch": n_batch, "--slots": slots})

@@ -130,11 +130,12 @@ def _pair(span: Span, kinds: tuple[str, str], about: dict[str, Any]) -> list[tup
 
 def _conversation(one: Mapping[str, Any], where: str) -> Conversation:
     load = one.get("modelLoadTime")
-    asked = enumerate(_items(one.get("questionRecords"), f"{where}.questionRecords"))
+    label = "questionRecords" if "questionRecords" in one else "chatRecords"  # as some versions have it
+    asked = enumerate(_items(one.get(label), f"{where}.{label}"))
     return Conversation(
         str(one.get("modelName") or "")[:200],
         None if load is None else _span(load, f"{where}.modelLoadTime"),
-        [_question(item, f"{where}.questionRecords[{n}]") for n, item in asked],
+        [_question(item, f"{where}.{label}[{n}]") for n, item in asked],
     )
 
 

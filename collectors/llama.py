@@ -25,6 +25,7 @@ from melt_stream.collectors._llama_deployed import ON_DEVICE, Deployment
 from melt_stream.collectors._llama_server import (
     ask_props,
     binary_command,
+    count_tokens,
     embedded_command,
     free_port,
     health,
@@ -155,7 +156,8 @@ class Llama(Asking):
                     out.row(EVENTS, kind="load_end")
                 await self._tell_facts(out, client)
                 stream = LOCAL if self._is_local(url) else REMOTE
-                await self.ask_all(out, partial(self._ask, out, client, stream))
+                ask = partial(self._ask, out, client, stream)
+                await self.ask_all(out, ask, partial(self._count, client))
 
     @asynccontextmanager
     async def _server(self, out: Outlet) -> AsyncIterator[str]:
@@ -207,7 +209,7 @@ class Llama(Asking):
         self, out: Outlet, client: httpx.AsyncClient, stream: Stream, question: Question
     ) -> str | None:
         body = {
-            "messages": self.messages(question), "max_tokens": self.max_tokens, "temperature": self.temperature,
+            "messages": self.messages(question), "max_tokens": self.limit(question), "temperature": self.temperature,
             "seed": self.seed, "ignore_eos": self.ignore_eos, "cache_prompt": self.cache_prompt, "stream": True,
             "stream_options": {"include_usage": True}, "timings_per_token": True, "return_progress": True,
         }  # fmt: skip
@@ -225,6 +227,9 @@ class Llama(Asking):
         if not failure and self._clock and (timings := answers[0].timings):
             await self._clock.answered(stream.clock, answers[0].number, timings)
         return failure
+
+    async def _count(self, client: httpx.AsyncClient, question: Question) -> int | None:
+        return await count_tokens(client, self.messages(question))
 
     async def alive(self, client: httpx.AsyncClient) -> bool:
         with trio.move_on_after(ALIVE_S):

@@ -116,7 +116,7 @@ class Ollama(Asking):
 
     async def _ask(self, out: Outlet, client: httpx.AsyncClient, question: Question) -> str | None:
         options = {
-            "num_predict": self.max_tokens,
+            "num_predict": self.limit(question),
             "temperature": self.temperature,
             "seed": self.seed,
             "num_ctx": self.n_ctx,
@@ -138,6 +138,7 @@ class OllamaAnswer:
 
     def __init__(self, out: Outlet, request: Request, *, keep_text: bool) -> None:
         self.complete = False
+        self.text = ""
         self._out, self._request, self._keep_text = out, request, keep_text
         self._count = 0
         self._first: int | None = None
@@ -149,6 +150,7 @@ class OllamaAnswer:
         self._out.clock_reading(
             Reading(WALL.clock, tick, not_before=self._request.sent, not_after=arrival, kind="arrival")
         )  # fmt: skip
+        self.text += piece.message.content
         text = (piece.message.thinking or "") + piece.message.content
         if text:
             self._token(tick, arrival, self._count + 1, text)

@@ -36,6 +36,9 @@ class OpenaiSse(Asking):
     api_key_env: str = ""
     """The environment variable that holds the key, so that no recipe and no run does."""
 
+    ignore_eos: bool = False
+    """Ask for ``max_tokens`` whatever the model says: vLLM and llama.cpp know that, and a server that does not may refuse."""
+
     @staticmethod
     def example() -> dict[str, Any]:
         pieces = [
@@ -69,11 +72,13 @@ class OpenaiSse(Asking):
 
     async def _ask(self, out: Outlet, client: httpx.AsyncClient, question: Question) -> str | None:
         body = {
-            "messages": self.messages(question), "max_tokens": self.max_tokens, "temperature": self.temperature,
+            "messages": self.messages(question), "max_tokens": self.limit(question), "temperature": self.temperature,
             "seed": self.seed, "stream": True, "stream_options": {"include_usage": True},
         }  # fmt: skip
         if self.model:
             body["model"] = self.model
+        if self.ignore_eos:
+            body["ignore_eos"] = True
         return await self.exchange(
             out, client, "chat/completions", question, body,
             lambda request: ArrivalAnswer(out, request, keep_text=self.keep_text),
@@ -86,6 +91,7 @@ class ArrivalAnswer:
 
     def __init__(self, out: Outlet, request: Request, *, keep_text: bool) -> None:
         self.complete = False
+        self.text = ""
         self._out, self._request, self._keep_text = out, request, keep_text
         self._count = 0
         self._last = 0
@@ -96,6 +102,7 @@ class ArrivalAnswer:
             self.complete = True
             return
         chunk = parse(data)
+        self.text += chunk.content
         told = chunk.usage.completion_tokens if chunk.usage else None
         if chunk.text or any(choice.delta.tool_calls for choice in chunk.choices):
             self._token(arrival, max(told or 0, self._count + 1), chunk.text)

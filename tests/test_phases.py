@@ -165,6 +165,19 @@ def test_the_engine_s_phases_hold_for_every_device_and_a_collector_s_for_its_own
     assert rows == [("host", "baseline"), ("phone", "baseline"), ("phone", "other")]
 
 
+@pytest.mark.parametrize("engine", [True, False])
+@pytest.mark.parametrize(
+    "name", ["tokenize", "reset", "unload", "sleep", "decode", "idle", "request", "", None]
+)
+def test_a_phase_that_a_runtime_names_and_we_do_not_is_other_by_its_name(name, engine):
+    made = Made(1.0, rails=[constant(5.0, 1.0)])
+    made.phase(name, 200, 600, engine=engine)
+    derived = made.derive()
+    assert [(r["phase"], r["name"], r["joules"]) for r in pick(derived, "phases")] == [
+        ("idle", None, pytest.approx(1.0)), ("other", name, pytest.approx(2.0)), ("idle", None, pytest.approx(2.0)),
+    ]  # fmt: skip
+
+
 def test_what_reaches_beyond_the_run_is_cut_and_partial():
     made = Made(1.0, rails=[constant(5.0, 1.0)])
     made.phase("tail", 800, 1300)

@@ -108,6 +108,18 @@ class TestThinning:
         assert (len(t_s), len(values), gaps.shape) == (0, 0, (0, 2))
 
 
+def test_a_rail_that_measured_nothing_is_not_drawn(tmp_path: Path) -> None:
+    run = write(tmp_path / "run-1", story())
+    path = run.stored("cpu_estimate.power")
+    table = pq.read_table(path)
+    nothing = pa.array([None] * len(table), pa.float64())
+    pq.write_table(table.set_column(1, table.schema.field("watts"), nothing), path)
+    assert (
+        "cpu_estimate.power/cpu"
+        not in build(run, tmp_path / "report.html").read_text().split("Provenance")[0]
+    )
+
+
 def test_a_counters_power_is_its_slope_between_changes_over_covered_time() -> None:
     t_ns = np.arange(8, dtype=np.int64) * 100 * MS
     running = np.array([0, 0, 1, 1, 2, 2, 2, 5.0])

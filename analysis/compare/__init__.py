@@ -9,6 +9,6 @@ from __future__ import annotations
 
 from melt_stream.analysis.compare.budget import Budget, Verdict
 from melt_stream.analysis.compare.comparing import Comparison, Result, compare
-from melt_stream.analysis.compare.observed import Side, side
+from melt_stream.analysis.compare.observed import Side, side, study_keys
 
-__all__ = ["Budget", "Comparison", "Result", "Side", "Verdict", "compare", "side"]
+__all__ = ["Budget", "Comparison", "Result", "Side", "Verdict", "compare", "side", "study_keys"]

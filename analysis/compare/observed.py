@@ -16,12 +16,12 @@ from melt_stream.errors import Inconclusive
 from melt_stream.run import Run
 
 COLUMNS = {
-    "j_per_token": "joules_per_token", "mwh_per_token": "mwh_per_token", "joules": "joules", "net_joules": "net_joules",
+    "j_per_token": "joules_per_token", "j_per_request": "joules_per_request", "mwh_per_token": "mwh_per_token", "joules": "joules", "net_joules": "net_joules",
     "mean_w": "mean_w", "tokens_per_s": "tokens_per_s", "ttft_s": "ttft_s", "itl_p50_s": "itl_p50_s",
     "itl_p95_s": "itl_p95_s", "seconds": "duration_s",
 }  # fmt: skip
 """The second word of a metric's name, and the column of ``phase_rows.Row`` that it is; the first word is the phase."""
-ENERGY = frozenset({"j_per_token", "mwh_per_token", "joules", "net_joules", "mean_w"})
+ENERGY = frozenset({"j_per_token", "j_per_request", "mwh_per_token", "joules", "net_joules", "mean_w"})
 OF_REQUESTS = frozenset({"queue", "prefill", "decode", "request", "window"})
 Key = tuple[Any, ...]
 
@@ -92,6 +92,25 @@ def side(name: str, runs: Sequence[Run], device: str | None = None, keys: Sequen
 
 def _by_phase(rows: Iterable[Row], device: str) -> dict[str, Row]:
     return {row.name or row.phase: row for row in rows if row.device == device}
+
+
+def study_keys(sides: Sequence[Sequence[Run]]) -> list[list[Key | None]]:
+    """Return keys by which runs of one study are pairs: the points of the axes that the sides do not differ in, and the repetition.
+
+    An axis is what the sides differ in where its points are not the same on all of them. No keys where a run is of no study, or
+    where two runs of a side would have the same.
+    """
+    told = [[run.manifest.study for run in side] for side in sides]
+    if len({one.get("name") for side in told for one in side}) != 1 or not all(
+        one for side in told for one in side
+    ):
+        return [[None] * len(side) for side in sides]
+    axes = sorted({axis for side in told for one in side for axis in one["points"]})
+    common = [a for a in axes if len({frozenset(one["points"].get(a) for one in side) for side in told}) == 1]
+    keys = [[(*(one["points"].get(a) for a in common), one["repetition"]) for one in side] for side in told]
+    if any(len(set(side)) < len(side) for side in keys):
+        return [[None] * len(side) for side in sides]
+    return [list(side) for side in keys]
 
 
 @dataclass(frozen=True)

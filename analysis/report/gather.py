@@ -110,7 +110,7 @@ def _rail(run: Run, rail: dict[str, Any], account: set[tuple[str, str, str]]) ->
     if "rail" in names:
         data = data.filter(pc.equal(data["rail"], rail["name"]))
     t_ns, watts = _watts(data, schema)
-    if not len(t_ns):
+    if not np.isfinite(watts).any():
         return None
     period_ns = rail["sample_period_ns"] or _period(schema)
     t_s, values, gaps = thin(t_ns, watts, period_ns)

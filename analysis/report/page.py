@@ -1,29 +1,19 @@
-"""Puts the page together: figures as JSON that cannot end its script element, tables as escaped HTML, and a
-policy that lets nothing run but the page's own two scripts and nothing be fetched.
-"""
+"""Puts the page of a run together."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import html
-import json
 from datetime import UTC, datetime
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from string import Template
-from typing import Any
 
 import pyarrow.compute as pc
 
 from melt_stream.analysis.report import clock_figure, figures, power_figure, tables, token_figure
 from melt_stream.analysis.report.figures import Panel
 from melt_stream.analysis.report.gather import Group, Material
+from melt_stream.analysis.report.shell import drawn_panel, rendered, section
 from melt_stream.analysis.wording import count, seconds
 from melt_stream.manifest import Manifest
 
-HERE = Path(__file__).parent
 _CLOCKS = (
     "Zero is the map that placed this clock on the host's time line. Each reading says between what the truth lies; "
     "the band is the bound that all of them leave, at its widest."
@@ -35,58 +25,18 @@ def page(of: Material) -> str:
     panels, over_time, per_token = _panels(of)
     clocks = clock_figure.residuals(of.readings, of.tables["clocks"], of.manifest.start_ns, of.end_s)
     panels += [panel for panel, _ in clocks]
-    scripts = [plotly_script(), _own("report.js")]
-    hashes = " ".join(f"'sha256-{_digest(s)}'" for s in scripts)
-    drawn = {p.id: {"figure": p.figure, "linked": p.linked, "height": p.height} for p in panels}
-    return Template(_own("report.html")).substitute(
-        policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:",
+    return rendered(
+        "report.html",
+        panels,
         title=html.escape(f"Run {of.run}"),
         run=html.escape(of.run),
         subtitle=html.escape(_subtitle(of)),
-        style=_own("report.css"),
         banner=_banner(of),
         cards=tables.cards(of.summary),
         summary=tables.summary_table(of.summary),
         over_time=over_time,
         per_token=per_token,
-        rest=_rest(of, "".join(_panel(*drawn) for drawn in clocks)),
-        figures=_json(drawn),
-        plotly=scripts[0],
-        script=scripts[1],
-    )
-
-
-@cache
-def plotly_script() -> str:
-    """``plotly.min.js`` as its wheel ships it, read without importing plotly."""
-    spec = find_spec("plotly")
-    assert spec is not None
-    assert spec.submodule_search_locations is not None
-    path = Path(spec.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
-    return _inline(path.read_text(encoding="utf-8"))
-
-
-def _own(name: str) -> str:
-    return (HERE / name).read_text(encoding="utf-8")
-
-
-def _inline(script: str) -> str:
-    """In a script element, ``</script`` would end it; a carriage return would change, and with it the hash."""
-    return script.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script")
-
-
-def _digest(script: str) -> str:
-    return base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def _json(value: Any) -> str:
-    """JSON for a script element: every ``<`` as an escape, so that no text of a run can end it; no NaN."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    return (
-        text.replace("<", "\\u003c")
-        .replace(">", "\\u003e")
-        .replace("\u2028", "\\u2028")
-        .replace("\u2029", "\\u2029")
+        rest=_rest(of, "".join(drawn_panel(*drawn) for drawn in clocks)),
     )
 
 
@@ -135,7 +85,7 @@ def _panels(of: Material) -> tuple[list[Panel], str, str]:
     for panel in [*power, *streams][1:-1]:
         panel.figure["layout"]["xaxis"]["title"]["text"] = ""  # the first and the last say it for all
     notes += [" ".join(filter(None, [figures.spoken(g.series), *_not_drawn(g)])) for g in of.streams]
-    over_time = "".join(map(_panel, [*power, *streams], notes))
+    over_time = "".join(map(drawn_panel, [*power, *streams], notes))
     boundaries = dict.fromkeys(r.where for r in of.summary.rows if r.phase == "decode" and r.boundary)
     per_token = token_figure.energy_per_token(tokens, "; ".join(boundaries))
     if per_token is None:
@@ -144,22 +94,12 @@ def _panels(of: Material) -> tuple[list[Panel], str, str]:
         )
         return [*power, *streams], over_time, f"<p>{words}</p>"
     words = "Bands are ± one standard uncertainty of the token alone; tokens of one rail share most of it. A token that samples cover less than 99 % is left out."
-    return [*power, *streams, per_token], over_time, _panel(per_token, words)
+    return [*power, *streams, per_token], over_time, drawn_panel(per_token, words)
 
 
 def _not_drawn(group: Group) -> list[str]:
     said = [f"0 throughout: {', '.join(group.zero)}."] if group.zero else []
     return [*said, f"{count(group.left_out, 'more line')} not drawn."] if group.left_out else said
-
-
-def _panel(panel: Panel, note: str) -> str:
-    id_ = html.escape(panel.id)
-    words = f"<p>{html.escape(note)}</p>" if note else ""
-    return (
-        f'<figure id="fig-{id_}"><figcaption><h3>{html.escape(panel.title)}</h3>{words}</figcaption>'
-        f'<div class="plot" data-figure="{id_}" role="img" aria-label="{html.escape(panel.describe)}" '
-        f'style="height:{panel.height}px"></div></figure>'
-    )
 
 
 def _rest(of: Material, clocks: str) -> str:
@@ -179,11 +119,7 @@ def _rest(of: Material, clocks: str) -> str:
         ("clocks", "Clocks", clocks and f"<p>{_CLOCKS}</p>{clocks}"),
         ("provenance", "Provenance", _provenance(of)),
     ]
-    return "".join(_section(id_, title, body) for id_, title, body in parts if body)
-
-
-def _section(id_: str, title: str, body: str) -> str:
-    return f'<section aria-labelledby="{id_}"><h2 id="{id_}">{title}</h2>{body}</section>'
+    return "".join(section(id_, title, body) for id_, title, body in parts if body)
 
 
 def _provenance(of: Material) -> str:

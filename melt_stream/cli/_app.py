@@ -25,10 +25,11 @@ COMMANDS = {
         "Compare runs, or groups of them: differences with intervals; budgets for CI.",
     ),
     "eval": ("evaluate:evaluate", "Tell how right a model is: perplexity, tasks of lm-evaluation-harness."),
-    "report": ("report:report", "Write a run's report: one HTML file that needs no network."),
+    "report": ("report:report", "Write the report of a run or a study: one HTML file that needs no network."),
     "sql": ("sql:sql", "Ask SQL of one run or of the whole archive (read-only)."),
     "runs": ("runs:app", "List the runs of the archive; tag, note or remove one."),
     "import": ("importing:import_", "Import a recording that another tool made."),
+    "config": ("config:app", "Translate a model's configuration between runtimes."),
     "export": ("export:export", "Write a run's tables as CSV or Parquet files."),
     "emulate": (
         "emulate:emulate",

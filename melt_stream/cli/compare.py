@@ -43,7 +43,7 @@ def compare(
     options: Options = NO_OPTIONS,
 ) -> int:
     """Compare runs, or groups of runs: difference, 95 % interval, p. Exit status 1: a budget is broken; 3: undecidable."""
-    from melt_stream.analysis.compare import Budget
+    from melt_stream.analysis.compare import Budget, study_keys
     from melt_stream.analysis.compare import compare as comparison
     from melt_stream.analysis.compare import side as side_of
     from melt_stream.analysis.compare.told import payload
@@ -53,7 +53,9 @@ def compare(
     budgets = [Budget.parse(text) for text in budget]
     if len(sides) < 2 and not budgets:
         raise ConfigError("compare: expected two sides or more, or one with --budget, got one")
-    made = [side_of(name, runs, device) for name, runs in (chosen(options.folder, text) for text in sides)]
+    named = [chosen(options.folder, text) for text in sides]
+    keys = study_keys([runs for _, runs in named])
+    made = [side_of(name, runs, device, mine) for (name, runs), mine in zip(named, keys, strict=True)]
     told = comparison(made, metrics=metric, budgets=budgets, mixed=mixed)
     if options.json:
         print_json(payload(told))

@@ -45,11 +45,20 @@ def test_models_are_made_first_and_once(tmp_path, monkeypatch):
     assert not [text for text in again.said if text.startswith("quantising")]
 
 
-def test_a_model_that_the_zoo_does_not_know_ends_it_before_anything_starts(tmp_path, monkeypatch):
+def test_a_model_that_the_zoo_does_not_know_is_told_when_the_study_is_read(tmp_path, monkeypatch):
     monkeypatch.setenv("MELT_STREAM_ZOO", str(tmp_path / "zoo"))
-    study = study_of(
-        {"workloads": {"llama": {"model": "zoo:smollm3"}}, "study": {"axes": {}}}, Path("mine.toml")
-    )
     with pytest.raises(ConfigError, match="smollm3"):
-        conduct(study, tmp_path / "a", Noting())
+        quantised_of("smollm3")
+
+
+def test_a_model_that_must_be_pulled_ends_it_before_anything_starts(tmp_path, monkeypatch):
+    monkeypatch.setenv("MELT_STREAM_ZOO", str(tmp_path / "zoo"))
+    with pytest.raises(ConfigError, match=r"melt-stream zoo pull qwen3-0\.6b"):
+        conduct(quantised_of("qwen3-0.6b"), tmp_path / "a", Noting())
     assert not [*(tmp_path / "a").glob("2*")]
+
+
+def quantised_of(model):
+    return study_of(
+        {"workloads": {"llama": {"model": f"zoo:{model}"}}, "study": {"axes": {}}}, Path("mine.toml")
+    )

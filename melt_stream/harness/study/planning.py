@@ -7,7 +7,7 @@ from typing import Any
 
 from melt_stream import recipe as recipes
 from melt_stream.harness.placed import placed, places
-from melt_stream.harness.zoo import references
+from melt_stream.harness.zoo import references, registry
 from melt_stream.harness.zoo.store import Store
 from melt_stream.recipe import Plan
 
@@ -21,10 +21,15 @@ def plan_of(configuration: Mapping[str, Any], where: str) -> Plan:
 
 
 def check(configuration: Mapping[str, Any], where: str) -> None:
-    """Raise ``ConfigError`` where a plan cannot be made, or its devices cannot; a model need not be in the zoo yet."""
+    """Raise ``ConfigError`` where a plan cannot be made, its devices cannot, or a model is unknown; it need not be in the zoo yet."""
     recipe = recipes.parse(configuration, where)
-    for text in references.named(recipe):
-        references.Reference.parse(text)
+    if named := references.named(recipe):
+        store = Store()
+        models = references.known(store)
+        for text in named:
+            reference = references.Reference.parse(text)
+            if references.find(store, reference) is None:
+                registry.named(models, reference.model)
     placed(recipes.plan(recipe, where), places(recipe))
 
 
