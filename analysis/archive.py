@@ -27,6 +27,7 @@ from melt_stream.analysis.relations import File, Lists
 from melt_stream.analysis.sandbox import Named, inspect, opened, sealed
 from melt_stream.analysis.sandbox import name as quote_name
 from melt_stream.analysis.schemas import SCHEMAS
+from melt_stream.analysis.surroundings import conditions, devices
 from melt_stream.lock import Locked
 from melt_stream.manifest import NAME
 from melt_stream.run import Run, find
@@ -35,10 +36,10 @@ __all__ = ["VIEWS", "connect", "find", "views"]
 
 log = logging.getLogger(__name__)
 VIEWS = (
-    "runs", "cells", "models", "streams", "rails", "power", "events", "ops", "op_shares", *SCHEMAS, *COMPOSED,
+    "runs", "cells", "models", "devices", "conditions", "streams", "rails", "power", "events", "ops", "op_shares", *SCHEMAS, *COMPOSED,
 )  # fmt: skip
 """Views that always exist; every other stream name has one too."""
-_NO_FILES = ("runs", "cells", "models")
+_NO_FILES = ("runs", "cells", "models", "devices", "conditions")
 _FROM_MANIFESTS = frozenset({*SCHEMAS, *_NO_FILES, "rails"})
 _OF_RUNS = ("name", "stop_ns", "exit", "host", "imported", "cell", "study", "tags", "note")
 _TEXTS = (
@@ -112,7 +113,13 @@ def _parts(named: Named | None) -> frozenset[str] | None:
     ):
         if needed:
             parts.add(part)
-    return frozenset(parts.union(_OF_RUNS if tables & {"runs", "cells"} else ()))
+    for views, of_manifest in (
+        ({"runs", "cells"}, _OF_RUNS),
+        ({"devices"}, ("host", "devices")),
+        ({"conditions"}, ("conditions",)),
+    ):
+        parts.update(of_manifest if tables & views else ())
+    return frozenset(parts)
 
 
 def _entries(place: Path | str | Sequence[Run], parts: Collection[str] | None = None) -> list[Entry]:
@@ -212,11 +219,15 @@ def _make_tables(
         _keep(connection, "_runs", _runs(entries))
     if "models" in wanted:
         _keep(connection, "_models", _models(entries))
+    if "devices" in wanted:
+        _keep(connection, "_devices", devices(entries))
+    if "conditions" in wanted:
+        _keep(connection, "_conditions", conditions(entries))
     if "streams" in wanted:
         _keep(connection, "_streams", _streams(streams))
     if wanted & {"rails", "power"}:
         _keep(connection, "_rails", _rails(entries))
-    if wanted - {*SCHEMAS, *_NO_FILES, "streams", "rails"}:
+    if wanted - {*_FROM_MANIFESTS, "streams"}:
         _keep(connection, "_files", relations.file_rows(streams))
 
 

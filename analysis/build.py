@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,6 +95,7 @@ def build(run: Run, folder: Path, *, generation: int = 1, progress: Progress | N
         run.id, run.manifest.start_ns, stop_ns, readings=readings, events=_with_role(raws, "events"), gaps=gaps,
         rails=list(datas.values()), oracles=_with_role(raws, "oracles"),
         account=dict(run.manifest.recipe.get("account") or {}), markers=found.table(run.id, run.manifest.start_ns),
+        involved=_involved(run.manifest.recipe),
     )  # fmt: skip
     damage = _damage(run, raws)
     _count_lost(run, streams, gaps, damage)
@@ -106,6 +107,12 @@ def build(run: Run, folder: Path, *, generation: int = 1, progress: Progress | N
         damage,
         stop_ns,
     )
+
+
+def _involved(recipe: Mapping[str, Any]) -> dict[str, list[str]]:
+    """By workload, the other devices that have a part in its requests, as the recipe says."""
+    workloads = recipe.get("workloads") or {}
+    return {name: list(entry.get("involves") or ()) for name, entry in workloads.items()}
 
 
 def _spill(raw: Raw, rails: list[dict[str, Any]], folder: Path) -> Spilled:

@@ -37,7 +37,7 @@ Outcome = Literal["done", "failed", "interrupted", "recording"]
 Stamps = dict[str, list[int]]
 """Modification time, size and inode of each run's manifest, by folder."""
 _CACHE = ".catalogue.json"
-_VERSION = 4
+_VERSION = 5
 _LEFT_OUT = ("recipe", "facts", "versions", "counts")
 _KEPT = tuple(f.name for f in fields(Manifest) if f.name not in _LEFT_OUT)
 _ALWAYS = ("id", "state", "start_ns", "start_utc_ns")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from melt_stream.analysis.phases import Phase, Rows, Timeline, clip, of_name, of
 from melt_stream.analysis.requests import Request, named, needed, read, requests, starts
 from melt_stream.analysis.schemas import SCHEMAS, build
 from melt_stream.analysis.tables import oracle_rows, phase_rows, rail_rows, request_rows, token_rows
+from melt_stream.analysis.together import together
 from melt_stream.analysis.uncertainty import Row, factor
 
 Array = np.ndarray[Any, Any]
@@ -29,6 +30,7 @@ class Device:
 
     name: str
     requests: list[Request]
+    """Its own: it answered them."""
     phases: list[Phase]
     """Idle included; after them, one ``request`` a request that has any."""
     listed: int
@@ -55,11 +57,13 @@ def derive(
     oracles: Sequence[pa.Table] = (),
     account: Mapping[str, str] | None = None,
     markers: pa.Table | None = None,
+    involved: Mapping[str, Collection[str]] | None = None,
 ) -> dict[str, pa.Table]:
     """Return every derived table of a run from ``start_ns`` to ``stop_ns`` (host ns).
 
     ``events`` and ``oracles`` are raw streams with their schemas' metadata; ``account`` names a device's total as
-    ``sensor/rail``; ``markers`` is their table, and what they say of clocks is among the ``readings``. Raises
+    ``sensor/rail``; ``markers`` is their table, and what they say of clocks is among the ``readings``; ``involved`` says
+    by source of requests which other devices have a part in them. Raises
     ``ConfigError`` where that rail does not exist and ``DataError`` where a rail's columns hold neither power nor energy;
     nothing else that a recording may lack stops it.
     """
@@ -68,7 +72,10 @@ def derive(
     log = read(events, maps, start_ns)
     asked, spans = requests(log), named(log, stop_ns - start_ns)
     meters = [Meter.of(rail, gaps, maps, start_ns) for rail in rails]
+    for request in asked:
+        request.involves = frozenset((involved or {}).get(request.source, ())) - {request.device}
     names = {r.device for r in asked} | {s.device for s in spans if s.device} | {_device(m) for m in meters}
+    names = names.union(*(r.involves for r in asked))
     if spans and not names:
         names = {"host"}
     devices = [
@@ -80,13 +87,15 @@ def derive(
     for device in devices:
         device.account = _account(device, account or {}, stop_ns - start_ns)
     request_table = request_rows(run, devices)
+    phase_table, factors = _joined("phases", [phase_rows(run, d) for d in devices]), _factors(run, devices)
     return {
         "clocks": maps.table(run, start_ns, stop_ns),
         "requests": request_table,
-        "phases": _joined("phases", [phase_rows(run, d) for d in devices]),
+        "phases": phase_table,
+        "together": together(phase_table, factors),
         "phase_rails": _joined("phase_rails", [rail_rows(run, d) for d in devices]),
         "tokens": _joined("tokens", [token_rows(run, d, log) for d in devices]),
-        "factors": _factors(run, devices),
+        "factors": factors,
         "gaps": _gap_rows(run, start_ns, maps, gaps, rails),
         "markers": markers if markers is not None else SCHEMAS["markers"].empty_table(),
         "oracles": oracle_rows(run, oracles, request_table),
@@ -98,7 +107,10 @@ def _measure(
 ) -> Device:
     mine = [r for r in asked if r.device == name]
     groups = [clip(of_request(r, stop), stop) for r in mine]
-    phases = sorted([*clip(spans, stop), *(p for g in groups for p in g)], key=lambda p: (p.start, p.stop))
+    others = [p for r in asked if name in r.involves for p in clip(of_request(r, stop), stop)]
+    phases = sorted(
+        [*clip(spans, stop), *(p for g in groups for p in g), *others], key=lambda p: (p.start, p.stop)
+    )
     timed = [r for r in mine if r.tokens is not None and r.tokens.placed and not r.warmup]
     inner = [r.tokens.stop for r in timed if r.tokens is not None]
     cut = timeline(phases, np.concatenate([np.zeros(0, np.int64), *inner]), stop)

@@ -1,5 +1,7 @@
 """The phases of a run, summed over its requests: one row a phase and device, with the uncertainty of the sum.
 
+Requests that involve several devices have rows of all of them together besides.
+
 The derived tables of a packed run go in (DESIGN section 4), plain values come out; nothing here reads a stream.
 """
 
@@ -13,6 +15,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
+from melt_stream.analysis.together import one_boundary, shared
 from melt_stream.analysis.uncertainty import joules_u_of
 from melt_stream.analysis.wording import NOTHING
 
@@ -69,6 +72,8 @@ class Row:
     rail: str | None
     boundary: str | None
     estimated: bool
+    devices: tuple[str, ...]
+    """One, or those that have a part in the requests, together."""
 
     @property
     def joules_per_request(self) -> float | None:
@@ -88,14 +93,17 @@ class Row:
 def rows_of(run: Derived) -> list[Row]:
     """Return one row a phase and device, in the order in which they are printed."""
     phases = run.table("phases").to_pylist()
+    groups = _groups(phases) | _groups_of_several(phases)
     requests = {r["request"]: r for r in run.table("requests").to_pylist()}
     intervals = _token_seconds(run)
     factors = run.table("factors")
     rows = [
         _row(device, phase, name, group, requests, intervals, factors)
-        for (device, phase, name), group in _groups(phases).items()
+        for (device, phase, name), group in groups.items()
     ]
-    return sorted(rows, key=lambda row: (row.device, ORDER.index(row.phase), row.name or ""))
+    return sorted(
+        rows, key=lambda row: (len(row.devices), row.device, ORDER.index(row.phase), row.name or "")
+    )
 
 
 def _groups(phases: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str | None], list[dict[str, Any]]]:
@@ -107,6 +115,20 @@ def _groups(phases: Sequence[dict[str, Any]]) -> dict[tuple[str, str, str | None
         if row["request"] is not None and phase in ("queue", "prefill", "decode"):
             groups.setdefault((device, "request", None), []).append(row)
         groups.setdefault((device, "run", None), []).append(row)
+    return groups
+
+
+def _groups_of_several(
+    phases: Sequence[dict[str, Any]],
+) -> dict[tuple[str, str, str | None], list[dict[str, Any]]]:
+    """What several devices have a part in, by their names together."""
+    groups: dict[tuple[str, str, str | None], list[dict[str, Any]]] = {}
+    for rows in shared(phases).values():
+        device = " + ".join(sorted(row["device"] for row in rows))
+        phase, named = _kind(rows[0])
+        groups.setdefault((device, phase, named), []).extend(rows)
+        if phase in ("queue", "prefill", "decode"):
+            groups.setdefault((device, "request", None), []).extend(rows)
     return groups
 
 
@@ -126,15 +148,21 @@ def _row(
     token_seconds: Mapping[int, np.ndarray],
     factors: pa.Table,
 ) -> Row:
+    devices = tuple(sorted({g["device"] for g in group}))
+    several = len(devices) > 1
+    added = not several or one_boundary(group) is not None
+    times = [g for g in group if g["device"] == devices[0]]  # as long for one as for all
     mine = [requests[r] for r in sorted({g["request"] for g in group} & requests.keys())]
-    lasted = _lasted(phase, group)
-    covered = _sum(g["seconds"] for g in group)
-    joules = _sum(g["joules"] for g in group)
-    net = _sum((g["net_joules"] for g in group if g["joules"] is not None), all_of_them=True)
-    u = joules_u_of(group, factors)
+    lasted = _lasted(phase, times)
+    covered = _sum((g["seconds"] or 0.0) / len(devices) for g in group if g["seconds"] is not None)
+    joules = _sum((g["joules"] for g in group), all_of_them=several) if added else None
+    net = (
+        _sum((g["net_joules"] for g in group if g["joules"] is not None), all_of_them=True) if added else None
+    )
+    u = joules_u_of(group, factors) if joules is not None else None
     coverage = _coverage(group)
     enough = joules is not None and coverage is not None and coverage >= ENOUGH
-    tokens = _tokens(phase, group, mine)
+    tokens = _tokens(phase, times, mine)
     per_token = joules / coverage / tokens if enough and joules and coverage and tokens else None
     itl = _itl(phase, mine, token_seconds)
     measured_by = next((g for g in group if g["rail"] is not None), group[0])
@@ -163,10 +191,11 @@ def _row(
         coverage=coverage,
         quality=_quality(group, coverage),
         flags=tuple(sorted({flag for g in group for flag in g["flags"] or ()})),
-        sensor=measured_by["sensor"],
-        rail=measured_by["rail"],
-        boundary=measured_by["boundary"],
+        sensor=None if several else measured_by["sensor"],
+        rail=None if several else measured_by["rail"],
+        boundary=one_boundary(group) if several else measured_by["boundary"],
         estimated=any(g["estimated"] for g in group),
+        devices=devices,
     )
 
 

@@ -80,6 +80,8 @@ class Request:
     source: str
     device: str
     name: str | None = None
+    involves: frozenset[str] = frozenset()
+    """Other devices that have a part in it."""
     detail: dict[str, Any] = field(default_factory=dict)
     sent: int | None = None
     slot: int | None = None

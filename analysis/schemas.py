@@ -112,6 +112,25 @@ SCHEMAS: dict[str, pa.Schema] = {
             *INTERVAL, *_POWER, ESTIMATED, *ENERGY,
         ]
     ),
+    "together": pa.schema(
+        [
+            RUN, REQUEST, *PHASE,
+            _field("devices", FLAGS, "those that the request involves"),
+            _field("boundary", TEXT, "where all of them were measured; null where that differs, and nothing is added"),
+            *INTERVAL,
+            _field("tokens", I64, "tokens processed (prefill) or generated after the first step (decode)"),
+            _field("mean_w", F64, "mean power of all; null where the coverage of one is below 0.99", "W"),
+            _field("joules_per_token", F64, "of all; null where the coverage of one is below 0.99", "J"),
+            _field("estimated", FLAG, "a model stands in for a sensor of one of them"),
+            _field("joules", F64, "sum over the devices; null where one was not measured, or elsewhere", "J"),
+            _field("joules_u", F64, "standard uncertainty of joules", "J"),
+            _field("net_joules", F64, "sum over the devices; null where one has none", "J"),
+            _field("net_joules_u", F64, "standard uncertainty of net_joules", "J"),
+            _field("coverage", F64, "the least of theirs", "1"),
+            _field("quality", TEXT, "the worst of theirs"),
+            _field("flags", FLAGS, "all of theirs"),
+        ]
+    ),
     "tokens": pa.schema(
         [
             RUN, REQUEST,

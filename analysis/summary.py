@@ -101,6 +101,8 @@ def _notes(rows: Sequence[Row]) -> list[str]:
 
 
 def _energy_notes(device: str, rows: list[Row]) -> list[str]:
+    if len(rows[0].devices) > 1:
+        return [_together(device, rows)]
     whole = next((row for row in rows if row.phase == "run"), rows[-1])
     if whole.joules is None:
         return [
@@ -129,3 +131,12 @@ def _energy_notes(device: str, rows: list[Row]) -> list[str]:
             "joules are what was measured."
         )
     return notes
+
+
+def _together(device: str, rows: list[Row]) -> str:
+    """What the joules of several devices together are, or why there are none."""
+    if any(row.joules is not None for row in rows):
+        return f"{device}: the requests that they have a part in, all at the boundary {rows[0].boundary}; compare no other row."
+    if rows[0].boundary is None:
+        return f"{device}: they are not measured at one boundary, so their joules are not added."
+    return f"{device}: not all of them are measured, so their joules are not added."

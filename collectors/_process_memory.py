@@ -35,6 +35,12 @@ done
 { while read -r k v; do [ "$k" = oom_kill ] && put "oom_kill $v"; done; } 2>/dev/null </proc/vmstat
 put "all told"
 """
+SHELL = r"""
+for s in sh bash mksh 'busybox sh'; do
+    [ "$(printf 'a\0b' | $s -c 'IFS= read -rd "" a && echo "$a"' 2>/dev/null)" = a ] && echo "$s" && exit
+done
+"""
+"""Prints the words of a shell that can run it: it needs a ``read`` that reads to NUL."""
 COMM = 15
 """The kernel keeps so many characters of a name, its first; Android's zygote gives it the last of a package's."""
 STARTED = 19

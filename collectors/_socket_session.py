@@ -147,7 +147,7 @@ class Session:
         heard = self.heard
         assert heard.stream is not None
         heard.epoch, heard.last, self._shown = heard.epoch + 1, 0, 0
-        self._exchange = Exchange(self, heard.stream.clock, heard.epoch, heard.out, _asking, resolution)
+        self._exchange = Exchange(self, heard.stream.clock, heard.epoch, heard.out, resolution, _asking)
 
     async def _converse(self) -> bool:
         """Listen until the app is done (True), or its clock was set back (False): then a new epoch has begun."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -10,8 +11,9 @@ from annotated_types import Gt
 
 from melt_stream.collector import Health
 from melt_stream.collectors._dumps import Asked, Asking, Stamp
-from melt_stream.collectors._process_memory import COMM, LOOK, Seen, changes, seen
-from melt_stream.errors import ConfigError
+from melt_stream.collectors._process_memory import COMM, LOOK, SHELL, Seen, changes, seen
+from melt_stream.devices import run
+from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.events import events
 from melt_stream.outlet import Outlet
 from melt_stream.stream import Column, Stream
@@ -49,6 +51,7 @@ class ProcessMemory(Asked):
         return {"kind": "plain", "config": {"pid": 1}}
 
     async def collect(self, out: Outlet) -> None:
+        await self.place.runner()
         clock = self.place.clock
         stream = Stream(
             "process",
@@ -75,13 +78,21 @@ class ProcessMemory(Asked):
                 out.row(marks, kind="mark", name=change.words, tick=stamp["tick"], epoch=stamp["epoch"])
             before = now
 
-        await self._asking(await self.place.shell()).tell(self.place, out, (stream,), seen, take)
+        await self._asking(await self._shell()).tell(self.place, out, (stream,), seen, take)
 
-    def _asking(self, shell: str) -> Asking:
+    async def _shell(self) -> list[str]:
+        device = self.place.device
+        if not (words := (await run(device, ["sh", "-c", SHELL])).out.decode(errors="replace").split()):
+            raise DeviceError(
+                f"{device.name}: expected a shell with read -d (mksh, or bash), got none; install bash"
+            )
+        return words
+
+    def _asking(self, shell: Sequence[str]) -> Asking:
         by = ("pid", "") if self.pid is not None else ("name", self.process[:COMM])
         what = str(self.pid) if self.pid is not None else self.process
         return Asking(
-            (shell, "-c", LOOK, "look", *by),
+            (*shell, "-c", LOOK, "look", *by),
             what,
             1 / self.hz,
             "what the kernel says of processes, to its end",

@@ -67,6 +67,9 @@ class Manifest:
     the ``wanted`` repetitions; ``failure``, the kind of failure, where it failed; ``cooldown``, how the wait before it went."""
     host: Fields = field(default_factory=dict)
     devices: Fields = field(default_factory=dict)
+    """What each device of the recipe said that it is, by name."""
+    conditions: Fields = field(default_factory=dict)
+    """What the recipe says of the surroundings: values, and tables of values by device."""
     versions: dict[str, str] = field(default_factory=dict)
     recipe: Fields = field(default_factory=dict)
     models: dict[str, Fields] = field(default_factory=dict)

@@ -266,13 +266,15 @@ class Outlet:
     def _came(self, table: Table, first: int, last: int, epoch: int) -> None:
         if table in self._broken:
             goes_on = table.on_host or (table.last is not None and table.last[1] == epoch)
-            self._mend(table, first if goes_on else None)
+            self._mend(table, first if goes_on else None, epoch)
         table.last = last, epoch
         self.is_ready.set()
 
-    def _mend(self, table: Table, tick: int | None) -> None:
+    def _mend(self, table: Table, tick: int | None, following: int = 0) -> None:
         start, reason = self._broken.pop(table)
         epoch = table.last[1] if table.last else 0
+        if following > epoch and "." in table.source.stream.clock.name:
+            reason += "; the device has begun another boot"
         # Where a clock's next tick belongs to a new epoch, the hole has no length, only a place.
         add_gap(self._hub, table.source, epoch, start, start if tick is None else tick, reason)
 

@@ -16,13 +16,14 @@ from melt_stream.plugins import configure, load
 from melt_stream.stream import NAME
 
 VIEWS = frozenset(
-    {"cells", "clocks", "events", "factors", "gaps", "markers", "models", "op_shares", "ops", "oracles", "phase_rails", "phases"}
-    | {"power", "rails", "requests", "run", "runs", "streams", "tokens"}
+    {"cells", "clocks", "conditions", "devices", "events", "factors", "gaps", "markers", "models", "op_shares", "ops", "oracles"}
+    | {"phase_rails", "phases", "power", "rails", "requests", "run", "runs", "streams", "together", "tokens"}
 )  # fmt: skip
 """Names of SQL views and of the engine's own streams: no collector instance may take one."""
 
 Seconds = Annotated[float, Field(ge=0)]
 Entry = dict[str, Any]
+Condition = bool | int | float | str
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class Recipe:
     collectors: dict[str, Entry] = field(default_factory=dict)
     """By instance name; ``kind`` names the plug-in where it is not the instance name, ``device`` what it measures."""
     workloads: dict[str, Entry] = field(default_factory=dict)
-    """What is measured, run one after the other; the run ends when they have."""
+    """What is measured, run one after the other; the run ends when they have. Besides ``kind`` and ``device``, ``involves`` lists the other
+    devices that have a part in its requests: each request's phases are theirs too."""
     name: str = ""
     seconds: Annotated[float, Field(gt=0)] | None = None
     """Ends the run after so long, whatever is still going."""
@@ -47,6 +49,9 @@ class Recipe:
     ``device`` is one of them are read there."""
     account: dict[str, str] = field(default_factory=dict)
     """By device: the rail, as ``<instance>.<stream>/<rail>``, whose joules are that device's total."""
+    conditions: dict[str, Condition | dict[str, Condition]] = field(default_factory=dict)
+    """What the surroundings are, in names of your own with the unit at their end: ``ambient_c = 23.5``, ``case = "none"``; what holds of
+    one device alone, in a table of its name."""
     tags: list[str] = field(default_factory=list)
     note: str = ""
 
@@ -95,6 +100,8 @@ def parse(data: Mapping[str, Any], where: str) -> Recipe:
         raise ConfigError(f"{where}: expected no instance of that name beside marker = ..., got {MARKER!r}")
     for name in names:
         _check_name(name, names, where)
+    for name, entry in recipe.workloads.items():
+        _check_involved(recipe, entry, f"{where}: workloads.{name}.involves")
     for name in recipe.device:
         if not NAME.fullmatch(name) or name == "host":
             raise ConfigError(
@@ -123,13 +130,23 @@ def plan(recipe: Recipe, where: str) -> Plan:
 
 
 def _make(group: str, name: str, entry: Entry, where: str) -> Any:
-    fields = {key: value for key, value in entry.items() if key not in {"kind", "device"}}
     section = group.partition(".")[2]
+    ours = {"kind", "device", *(["involves"] if section == "workloads" else [])}
+    fields = {key: value for key, value in entry.items() if key not in ours}
     return configure(load(group, str(entry.get("kind", name))), fields, f"{where}: {section}.{name}")
 
 
 def _device(entry: Entry) -> str:
     return str(entry.get("device", "host"))
+
+
+def _check_involved(recipe: Recipe, entry: Entry, where: str) -> None:
+    involved = entry.get("involves", [])
+    known = sorted({*recipe.device, *(_device(one) for one in recipe.collectors.values())})
+    if not isinstance(involved, list) or not all(one in known for one in involved):
+        raise ConfigError(
+            f"{where}: expected a list of devices that collectors measure, out of {known}, got {involved!r}"
+        )
 
 
 def _check_name(name: str, names: list[str], where: str) -> None:

@@ -59,6 +59,7 @@ class Made:
     oracles: list[pa.Table] = field(default_factory=list)
     account: dict[str, str] = field(default_factory=dict)
     device: str = "host"
+    involves: list[str] = field(default_factory=list)
 
     def event(self, kind: str, ms: float, **columns: Any) -> None:
         """Add an event on the host's clock."""
@@ -163,7 +164,7 @@ class Made:
             "r1", START, START + round(self.seconds * S),
             readings=pa.Table.from_pylist(self.readings, READINGS.schema), events=self.tables(),
             gaps=pa.Table.from_pylist(self.gaps, GAPS.schema), rails=self.rails, oracles=self.oracles,
-            account=self.account,
+            account=self.account, involved={"llama": self.involves},
         )  # fmt: skip
 
     def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:

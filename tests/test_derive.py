@@ -1,5 +1,7 @@
 """The whole way from raw streams to derived tables."""
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -172,6 +174,83 @@ def test_what_several_devices_draw_is_kept_apart():
     assert {r["device"] for r in pick(derived, "tokens")} == {"phone"}
     assert sum(r["joules"] for r in pick(derived, "phases", device="host")) == pytest.approx(5.0)
     assert sum(r["joules"] for r in pick(derived, "phases", device="phone")) == pytest.approx(3.0)
+
+
+def a_shared_task(**phone):
+    """A phone's request that an Orin has a part in: 3 W and 5 W at one boundary, phases on the server's clock."""
+    made = Made(
+        1.0,
+        rails=[
+            constant(5.0, 1.0, device_of="orin", sensor_of="wall.power", boundary="wall", gain=0.03),
+            constant(3.0, 1.0, **{"device_of": "phone", "sensor_of": "plug.power", "boundary": "wall", "gain": 0.02} | phone),
+        ],
+        device="phone", involves=["orin"],
+    )  # fmt: skip
+    made.phase("baseline", 0, 90)
+    made.ask(1, 100, [300, 350, 400], 450, slot=130)
+    made.ask(2, 500, [700, 800], 850)
+    return made
+
+
+def test_a_request_s_phases_are_those_of_every_device_that_it_involves():
+    derived = a_shared_task().derive()
+    for device, watts in (("phone", 3.0), ("orin", 5.0)):
+        (decode,) = pick(derived, "phases", device=device, request=1, phase="decode")
+        assert decode["joules"] == pytest.approx(0.1 * watts)
+        assert decode["joules_per_token"] == pytest.approx(0.05 * watts)
+        assert sum(r["joules"] for r in pick(derived, "phases", device=device)) == pytest.approx(watts)
+    assert len(pick(derived, "requests")) == 2
+    assert {r["device"] for r in pick(derived, "tokens")} == {"phone"}  # a token is one row
+    (decode,) = pick(derived, "together", request=1, phase="decode")
+    assert (decode["devices"], decode["boundary"], decode["tokens"]) == (["orin", "phone"], "wall", 2)
+    assert decode["joules"] == pytest.approx(0.8)
+    assert decode["net_joules"] == pytest.approx(0.0, abs=1e-9)
+    assert (decode["mean_w"], decode["joules_per_token"]) == (pytest.approx(8.0), pytest.approx(0.4))
+
+
+def test_together_gains_are_apart_and_an_edge_that_both_were_cut_at_moves_for_both():
+    derived = a_shared_task().derive()
+    (decode,) = pick(
+        derived, "together", request=2, phase="decode"
+    )  # on the host's clock: nothing but the gains
+    assert decode["joules_u"] == pytest.approx(0.1 * math.hypot(0.03 * 5, 0.02 * 3))
+    parts = pick(derived, "phases", request=1, phase="decode")
+    assert pick(derived, "together", request=1, phase="decode")[0]["joules_u"] == pytest.approx(
+        joules_u_of(parts, derived["factors"])
+    )
+    (prefill,) = pick(derived, "together", request=1, phase="prefill")
+    parts = pick(derived, "phases", request=1, phase="prefill")
+    names = {f["factor"] for f in pick(derived, "factors", kind="clock", request=1)}
+    assert len(names) == 1  # the server's clock: one random quantity for both devices
+    (u,) = {f["u"] for f in pick(derived, "factors", kind="clock", request=1)}
+    gains = math.hypot(*(f * p["joules"] for f, p in zip((0.03, 0.02), parts, strict=True)))
+    edges = u * sum(p["joules_per_clock"] for p in parts)
+    assert prefill["joules_u"] == pytest.approx(math.hypot(gains, edges))
+
+
+def test_joules_at_two_boundaries_or_of_a_device_that_nothing_measured_are_not_added():
+    (decode,) = pick(a_shared_task(boundary="battery").derive(), "together", request=1, phase="decode")
+    assert (decode["boundary"], decode["joules"], decode["joules_u"], decode["joules_per_token"]) == (
+        None,
+    ) * 4
+    made = a_shared_task()
+    made.involves = ["orin", "tablet"]
+    derived = made.derive()
+    (decode,) = pick(derived, "together", request=1, phase="decode")
+    assert (decode["devices"], decode["joules"], decode["quality"]) == (
+        ["orin", "phone", "tablet"],
+        None,
+        "missing",
+    )
+    assert [r["joules"] for r in pick(derived, "phases", device="tablet", phase="decode")] == [None, None]
+
+
+def test_a_request_that_involves_one_device_has_no_row_of_several():
+    made = a_shared_task()
+    made.involves = []
+    derived = made.derive()
+    assert pick(derived, "together") == []
+    assert pick(derived, "phases", device="orin", request=1) == []
 
 
 def test_a_request_is_the_sum_of_its_phases():

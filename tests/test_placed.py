@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+from pathlib import Path
 
 import pytest
 
@@ -13,7 +15,7 @@ from melt_stream.collectors.battery import Battery
 from melt_stream.collectors.lines import Lines
 from melt_stream.devices import Local, Sampled
 from melt_stream.errors import ConfigError
-from melt_stream.harness.placed import placed
+from melt_stream.harness.placed import placed, places
 from melt_stream.testing import FakeTree
 
 TREE = {
@@ -26,8 +28,12 @@ def plan(**sections):
     return recipe.plan(recipe.parse(sections, "here"), "here")
 
 
+def placed_of(made):
+    return placed(made, places(made.recipe))
+
+
 def test_sensors_of_files_go_to_their_device_and_meters_stay():
-    made = placed(plan(
+    made = placed_of(plan(
         device={"phone": {"local": "/bin/bash"}},
         collectors={
             "battery": {"device": "phone"}, "own": {"kind": "battery"}, "labelled": {"kind": "battery", "device": "tablet"},
@@ -42,7 +48,7 @@ def test_sensors_of_files_go_to_their_device_and_meters_stay():
 
 
 def test_sensors_of_one_device_count_its_boots_together():
-    made = placed(plan(
+    made = placed_of(plan(
         device={"phone": {"local": "/bin/sh"}},
         collectors={"battery": {"device": "phone"}, "cpu": {"device": "phone"}},
     )).collectors  # fmt: skip
@@ -62,7 +68,7 @@ def test_sensors_of_one_device_count_its_boots_together():
 )
 def test_what_does_not_say_how_is_refused(device, said):
     with pytest.raises(ConfigError, match=said):
-        placed(plan(device=device))
+        placed_of(plan(device=device))
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="expected bash")
@@ -72,10 +78,18 @@ def test_a_run_of_a_recipe_has_the_devices_power_on_the_hosts_time_line(tmp_path
 seconds = 1.0
 [device.board]
 local = "/bin/sh"
+[device.elsewhere]
+local = "/no/shell"
 [collectors.battery]
 device = "board"
 hz = 50.0
 root = "{tree.root}"
+[conditions]
+ambient_c = 23.5
+case = "none"
+fan = false
+[conditions.board]
+surface = "wood"
 """)
     assert cli(("run", str(tmp_path / "recipe.toml"), "--archive", str(tmp_path / "archive"))) in (0, 3)
     with connect(tmp_path / "archive") as database:
@@ -85,9 +99,44 @@ root = "{tree.root}"
         clocks = database.execute(
             "SELECT clock, kind, bound_ns FROM clocks WHERE clock LIKE 'board%'"
         ).fetchall()
+        devices = {
+            name: said
+            for name, *said in database.execute(
+                "SELECT device, link, address, cores, memory_bytes > 1e8, loop, error FROM devices"
+            ).fetchall()
+        }
+        conditions = database.execute(
+            "SELECT device, name, value, text FROM conditions ORDER BY name"
+        ).fetchall()
+    assert devices["board"][:2] == ["local", "/bin/sh"]
+    assert devices["board"][2:4] == devices["host"][2:4] == [os.cpu_count(), True]
+    assert devices["board"][4] in {"shell", "python3"}
+    assert devices["elsewhere"][4] is None
+    assert devices["elsewhere"][5].startswith("Gone: elsewhere: expected the shell /no/shell")
+    assert conditions == [
+        (None, "ambient_c", 23.5, "23.5"), (None, "case", None, "none"), (None, "fan", None, "false"),
+        ("board", "surface", None, "wood"),
+    ]  # fmt: skip
     device, watts, count, first, last = row
     assert (device, watts) == ("board", pytest.approx(3.85))
     assert count >= 10
     assert 0 <= first < last <= 20e9
     assert [(clock, kind) for clock, kind, _ in clocks] == [("board.realtime", "two_way")]
     assert 0 < clocks[0][2] < 1e9
+
+
+def test_a_thermometer_s_lines_are_a_stream_of_its_names_and_conditions_stand_beside_it(tmp_path):
+    text = (Path(__file__).parents[1] / "examples" / "surroundings.toml").read_text()
+    printing = """command = ["sh", "-c", "while echo 31.4,23.1; do sleep 0.05; done"]"""
+    (tmp_path / "recipe.toml").write_text("seconds = 0.5\n" + text.replace('port = "/dev/ttyACM0"', printing))
+    assert (
+        cli(("run", str(tmp_path / "recipe.toml"), "--archive", str(tmp_path / "archive"))) == 3
+    )  # no power
+    with connect(tmp_path / "archive") as database:
+        found = database.execute(
+            """SELECT v.instance, min(surface), max(ambient), any_value(c.value) FROM "values" v JOIN conditions c USING (run)
+            WHERE c.name = 'room_c' GROUP BY ALL"""
+        ).fetchall()
+    assert found == [("around", 31.4, 23.1, 23.5)]
+    (report,) = (tmp_path / "archive").glob("*/report.html")
+    assert "room_c" in report.read_text()

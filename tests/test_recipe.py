@@ -35,10 +35,26 @@ def test_an_entry_makes_its_plug_in_with_its_kind_and_device(tmp_path: Path):
     assert plan.devices == {"left": "board", "cpu": "host"}
 
 
+def test_what_a_workload_involves_is_measured_and_conditions_are_kept_as_they_are(tmp_path: Path):
+    text = (
+        '[collectors.cpu]\ndevice = "orin"\n[workloads.command]\narguments = ["true"]\ninvolves = ["orin"]\n'
+        "[conditions]\nambient_c = 23\n[conditions.orin]\nfan = true\n"
+    )
+    plan = recipe.plan(recipe.read(written(tmp_path, text)), "mine.toml")
+    assert plan.workloads["command"].arguments == ["true"]
+    assert plan.recipe.conditions == {"ambient_c": 23, "orin": {"fan": True}}
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("basline_s = 2\n", "mine.toml.basline_s: expected a key of Recipe, got 'basline_s'; did you mean 'baseline_s'?"),
+        (
+            '[workloads.command]\narguments = ["true"]\ninvolves = ["orin"]\n',
+            "workloads.command.involves: expected a list of devices that collectors measure, out of [], got ['orin']",
+        ),
+        ('[collectors.cpu]\ninvolves = ["host"]\n', "collectors.cpu.involves: expected a key of Cpu, got 'involves'"),
+        ("[conditions]\nambient_c = [1]\n", "mine.toml.conditions.ambient_c"),
         ("seconds = 0\n", "mine.toml.seconds: input should be greater than 0, got 0"),
         ('seconds = "ten"\n', "mine.toml.seconds: input should be a valid number, got 'ten'"),
         ("[collectors.cpu]\nhzz = 1\n", "collectors.cpu.hzz: expected a key of Cpu, got 'hzz'; did you mean 'hz'?"),

@@ -134,6 +134,43 @@ def test_two_devices_have_rows_of_their_own(tmp_path: Path) -> None:
     assert phone_row[headers.index("boundary")] == "battery"
 
 
+def test_a_task_of_two_devices_has_rows_of_both_together(tmp_path: Path) -> None:
+    def run(name: str, boundary: str) -> Run:
+        told, orin = story(gap=None), Story(device="orin", sensor="wall.power", boundary=boundary, gap=None)
+        for phase in told.phases:
+            if phase["request"] is not None:
+                orin.phase(
+                    phase["phase"],
+                    phase["start_ns"] / 1e6,
+                    phase["stop_ns"] / 1e6,
+                    phase["request"],
+                    phase["tokens"],
+                )
+                orin.phases[-1]["name"] = phase["name"]
+        told.phases += orin.phases
+        return write(tmp_path / name, told)
+
+    summary = summarise(run("same", "board"))
+    both = {row.phase: row for row in summary.rows if row.devices == ("host", "orin")}
+    alone = {row.phase: row for row in summary.rows if row.device == "host"}
+    assert set(both) >= {"prefill", "decode", "request"}
+    assert "run" not in both
+    for phase in ("prefill", "decode", "request"):
+        one, two = alone[phase], both[phase]
+        assert one.joules is not None
+        assert two.joules == pytest.approx(2 * one.joules)
+        assert (two.device, two.boundary) == ("host + orin", "board")
+        assert (two.duration_s, two.tokens, two.requests) == (one.duration_s, one.tokens, one.requests)
+        assert two.mean_w == pytest.approx(2 * (one.mean_w or 0.0))
+        assert two.joules_per_token == pytest.approx(2 * (one.joules_per_token or 0.0))
+    assert any(
+        note.startswith("host + orin: the requests that they have a part in") for note in summary.notes
+    )
+    summary = summarise(run("apart", "wall"))
+    assert {row.joules for row in summary.rows if len(row.devices) > 1} == {None}
+    assert any("not measured at one boundary" in note for note in summary.notes)
+
+
 def test_a_runtimes_own_phase_keeps_its_name(tmp_path: Path) -> None:
     told = story(gap=None)
     told.phase("tail", 11000, 11500)

@@ -132,7 +132,7 @@ def _provenance(of: Material) -> str:
     if said.facts:
         parts.append(tables.found_table(said.facts))
     folded = [
-        ("Recipe", said.recipe), ("Versions", said.versions), ("Devices", said.devices), ("Damage", said.damage),
+        ("Recipe", said.recipe), ("Versions", said.versions), ("Devices", said.devices), ("Conditions", said.conditions), ("Damage", said.damage),
         ("Rows of each stream", {name: stored.rows for name, stored in said.streams.items()}),
     ]  # fmt: skip
     return "".join([*parts, *(tables.folded(title, value) for title, value in folded if value)])

@@ -41,6 +41,10 @@ COMMANDS = {
         "doctor:doctor",
         "Tell for each collector whether it works here, or why not and what would help.",
     ),
+    "devices": (
+        "devices:devices",
+        "List phones and a recipe's devices: what each is, and who comes and goes.",
+    ),
     "collectors": (
         "collectors:collectors",
         "List the collectors, workloads and importers and their settings.",

@@ -7,7 +7,7 @@ else that runs there: the device's clock, and the lines of a command, or of a fi
 
 from __future__ import annotations
 
-from melt_stream.devices.channel import Channel, Device, Done, Gone, run
+from melt_stream.devices.channel import Channel, Device, Done, Gone, Rebooted, run
 from melt_stream.devices.follow import Happened, Logged, followed, logcat, logged
 from melt_stream.devices.local import Local
 from melt_stream.devices.place import Boots, Failed, Line, Place, Placeable
@@ -26,6 +26,7 @@ __all__ = [
     "Logged",
     "Place",
     "Placeable",
+    "Rebooted",
     "Sampled",
     "followed",
     "logcat",

@@ -5,7 +5,7 @@ Needs shell protocol 2 (Android 7): its last packet tells a command's end from t
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -233,7 +233,7 @@ class Adb:
             raise Gone(f"{self.name}: {what}: expected its end, got {exc!r}") from exc
 
 
-async def devices(host: str = "127.0.0.1", port: int | None = None) -> AsyncIterator[dict[str, str]]:
+async def devices(host: str = "127.0.0.1", port: int | None = None) -> AsyncGenerator[dict[str, str], None]:
     """Yield what the server has, states by serial, now and after each change. Raises ``NoServer``, ``Gone``."""
     server = Server("adb", "", host, port)
     async with await server.request("host:track-devices") as stream:

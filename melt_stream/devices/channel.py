@@ -22,6 +22,10 @@ class Gone(Transient):
     """The link ended, and nothing says how the command did: a cable pulled is never a clean end."""
 
 
+class Rebooted(Gone):
+    """It has begun another boot: what ran there is lost, and its clocks are in another epoch."""
+
+
 class Channel(Protocol):
     """A command that runs on a device."""
 
@@ -61,6 +65,9 @@ class Device(Protocol):
 
     def by_hand(self, command: str) -> str:
         """What a user types into a shell of ours to run a line of its shell."""
+
+    async def reboot(self) -> None:
+        """Start it anew; it is ``Gone`` for a while. Raises ``Gone``, ``DeviceError`` where we may not."""
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,9 @@ class Exchange:
     clock: Clock
     epoch: int
     out: Outlet
-    request: Callable[[int], bytes] = of_the_loop
     resolution: int = 1
     """Of what it shows, in ticks."""
+    request: Callable[[int], bytes] = of_the_loop
     _asked: dict[int, int] = field(default_factory=dict)
     _answered: tuple[int, trio.Event] | None = None
     _number: int = 0
@@ -51,9 +51,14 @@ class Exchange:
         return number in self._asked
 
     def heard(self, shown: Shown, arrival: int) -> None:
-        """Take an answer. Raises ``DeviceError`` for one to a request that was not made."""
-        if (asked := self._asked.pop(shown.number, None)) is None:
+        """Take an answer. Raises ``DeviceError`` for one to a request that was not made.
+
+        One to a request that was answered before is passed over: the shell had lost the last digit of another.
+        """
+        if shown.number > self._number:
             raise DeviceError(f"expected the answer to a clock request of ours, got one to {shown.number}")
+        if (asked := self._asked.pop(shown.number, None)) is None:
+            return
         self.out.clock_reading(
             Reading(
                 self.clock, shown.at, self.resolution, not_before=asked, not_after=arrival, epoch=self.epoch

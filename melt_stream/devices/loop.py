@@ -1,69 +1,23 @@
-"""The loop that samples files on a device, and what it says. Pure: a program's text, and bytes to samples.
+"""What the loop that samples files on a device says (``programs`` are its texts, ``runner`` what runs them). Pure: bytes to samples.
 
-It needs a shell with EPOCHREALTIME and a ``read`` that waits for fractions of a second: mksh (Android's) or bash 5. No process is
-started for a sample: the shell itself reads the files and waits, on its stdin, for commands or for the next slot of an absolute grid.
+It reads the files and waits, on its stdin, for commands or for the next slot of an absolute grid. A line each, and after ``S`` as many
+bytes of text as the lengths tell (-1: unreadable)::
 
-What it says, a line each, and after ``S`` as many bytes of text as the lengths tell (-1: unreadable)::
-
-    S SLOT BEFORE AFTER LENGTH ...      a sample; times are seconds of the device's wall clock
+    S SLOT BEFORE AFTER LENGTH ...      a sample; times are seconds of the device's clock
     C NUMBER TIME                       the answer to "clock NUMBER"
     E                                   the end; what the shell's ``times`` says follows
 """
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from melt_stream.devices.channel import quoted
 from melt_stream.errors import DeviceError
 
-SHELLS = ("sh", "bash", "mksh")
-"""Tried in this order."""
-_CAN = '[ -n "$EPOCHREALTIME" ] && { read -rt 0.001 x </dev/null; [ $? -le 1 ]; }'
-_PROGRAM = r"""
-p=$1 j=$2; shift 2
-if [ -n "$KSH_VERSION" ]; then set +U; put() { print -rn -- "$1"; }; else put() { printf %s "$1"; }; fi
-k=0 o=0 r= d=${EPOCHREALTIME/./}
-n='
-'
-while :; do
-    a=$EPOCHREALTIME l= b=
-    for f; do
-        v=
-        if { IFS= read -rd '' v; :; } 2>/dev/null <"$f"; then l="$l ${#v}" b="$b$v"; else l="$l -1"; fi
-    done
-    z=$EPOCHREALTIME
-    put "S $k $a $z$l$n$b"
-    k=$((k + 1)) d=$((d + p)) t=${EPOCHREALTIME/./}
-    w=$((d - t))
-    if [ $w -lt 0 ]; then m=$((-w / p + 1)) && k=$((k + m)) && d=$((d + m * p)); fi
-    [ "$j" = 1 ] && o=$((RANDOM * (p / 64) / 512))
-    w=$((d + o - t))
-    while :; do
-        q=$w
-        if [ $q -gt 900000 ]; then q=900000; fi
-        if [ $q -lt 1 ]; then q=1; fi
-        q=$((1000000 + q)) c=
-        IFS= read -rt "0.${q#1}" c
-        s=$? c=$r$c r=
-        case $s,$c in
-        0,clock\ *) put "C ${c#clock } $EPOCHREALTIME$n" ;;
-        0,stop | 1,*) break 2 ;;
-        0,*) ;;
-        *) r=$c ;;
-        esac
-        t=${EPOCHREALTIME/./}
-        w=$((d + o - t))
-        [ $w -gt 0 ] || break
-    done
-done
-put "E$n"
-times
-"""
-PROBE = 'for s in {shells}; do "$s" -c \'{can}\' 2>/dev/null && echo "$s" && exit; done'
 HEADER = 4096
 """Bytes in which a line must end."""
 LARGEST = 1 << 20
@@ -91,21 +45,10 @@ class Ended(NamedTuple):
     """The loop ended by itself."""
 
     cpu_s: float | None
-    """What the shell has taken of a core, if it says so."""
+    """What it has taken of a core, with the processes that it started, if it says so."""
 
 
 Said = Sample | Shown | Ended
-
-
-def probe() -> str:
-    """Return a line for any shell that prints the name of the first one that can run the loop; nothing: there is none."""
-    return PROBE.format(shells=" ".join(SHELLS), can=_CAN)
-
-
-def program(shell: str, paths: Sequence[str], hz: float, *, jitter: bool) -> str:
-    """Return the line that runs the loop in ``shell``."""
-    words = [shell, "-c", _PROGRAM, "loop", str(round(1e6 / hz)), str(int(jitter)), *paths]
-    return f"LC_ALL=C exec {quoted(words)}"
 
 
 @dataclass
@@ -113,6 +56,8 @@ class Parser:
     """Takes what the loop says, in pieces of any size. Raises ``DeviceError`` for what it cannot have said."""
 
     files: int
+    resolution: int = 1
+    """A tick of the device's clock, us: it may be later than it shows by so much less one."""
     _rest: bytes = field(default=b"", init=False)
     _ended: bool = field(default=False, init=False)
 
@@ -123,7 +68,8 @@ class Parser:
             words = self._rest[:end].split(b" ")
             match words[0], len(words):
                 case b"S", n if n == 4 + self.files:
-                    slot, before, after = self._number(words[1]), self._time(words[2]), self._time(words[3])
+                    slot, before = self._number(words[1]), self._time(words[2])
+                    after = self._time(words[3]) + self.resolution - 1
                     lengths = [self._number(word) for word in words[4:]]
                     stop = end + 1 + sum(max(0, length) for length in lengths)
                     if max(lengths, default=0) > LARGEST:
@@ -146,11 +92,8 @@ class Parser:
         """After the end of output: whether the loop ended by itself, and what it cost."""
         if not self._ended:
             return None
-        found = re.match(rb"(\d+)m([\d.]+)s (\d+)m([\d.]+)s", self._rest)
-        if found is None:
-            return Ended(None)
-        minutes, seconds = int(found[1]) + int(found[3]), float(found[2]) + float(found[4])
-        return Ended(60 * minutes + seconds)
+        spent = re.findall(rb"(\d+)m(\d+(?:\.\d+)?)s", self._rest)
+        return Ended(math.fsum(60 * int(m) + float(s) for m, s in spent) if spent else None)
 
     def _texts(self, at: int, lengths: list[int]) -> list[str | None]:
         texts: list[str | None] = []

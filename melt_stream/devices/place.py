@@ -4,54 +4,36 @@ from __future__ import annotations
 
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import trio
 
 from melt_stream.clock import Clock
-from melt_stream.devices.channel import Channel, Device, quoted, run
+from melt_stream.devices.channel import Channel, Device, Gone, Rebooted, quoted, run
 from melt_stream.devices.exchange import Exchange
 from melt_stream.devices.local import Local
-from melt_stream.devices.loop import Parser, Sample, probe, program
+from melt_stream.devices.loop import Parser, Sample
+from melt_stream.devices.runner import Runner, found, probe
 from melt_stream.devices.talk import Talk
-from melt_stream.errors import DeviceError
+from melt_stream.errors import DeviceError, Transient
 from melt_stream.outlet import Outlet
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 LONGEST_LINE = 1 << 20
+BACK_S = 120.0
+"""How long a device may take to be back after a reboot."""
+ASK_S = 0.5
 STAMPED = re.compile(rb"(\d+)[.,](\d{6}) (.*)", re.DOTALL)
-_HELD = r"""
-set -o pipefail
-if [ -n "$KSH_VERSION" ]; then put() { print -r -- "$1"; }; else put() { printf '%s\n' "$1"; }; fi
-exec 3<&0
-held() {
-    (exec "$@") 3<&- <&4 4<&- &
-    p=$!
-    { while read -r x; do :; done; kill $p; } <&3 >/dev/null 2>&1 4<&- &
-    w=$!
-    wait $p
-    s=$?
-    kill -9 $w 2>/dev/null  # at once: a mksh that is about to read notices no other signal
-    exit $s
-}
-"""
-"""``held`` runs a command whose stdin is our descriptor 4, and kills it when our end of stdin closes."""
-_LINES = (
-    _HELD
-    + r"""held "$@" 4</dev/null | while IFS= read -r l || [ -n "$l" ]; do put "$EPOCHREALTIME $l"; done"""
-)
-"""Runs a command and stamps its lines, by the shell's built-ins."""
-_OUTPUT = _HELD + r"""g=$1; shift; (trap '' PIPE; put "$g" 2>/dev/null; :) | held "$@" 4<&0 | cat"""
-"""Runs a command with a text as its stdin; ``cat`` makes its stdout a pipe, which a daemon that it is handed to may write to."""
 
 
 @dataclass
 class Boots:
-    """The boots of a device: its clocks' epochs. One for all that is read there."""
+    """What is known of a device in one run: its boots, which are its clocks' epochs, and what runs the loop. One for all that is read there."""
 
     ids: list[str] = field(default_factory=list)
+    runner: Runner | None = None
 
     def epoch(self, boot_id: str) -> int:
         """Return which boot this is, counted from 0."""
@@ -88,21 +70,50 @@ class Place:
 
     @property
     def clock(self) -> Clock:
-        """The device's wall clock, in us: something may set or slew it, which its map shows."""
+        """The device's wall clock, in us: something may set or slew it, which its map shows.
+
+        Of a board that can only tell the time since its boot, that: known once ``epoch`` or ``runner`` was asked.
+        """
+        if self.boots.runner is not None and self.boots.runner.base == "uptime":
+            return Clock(f"{self.device.name}.uptime", tick_ns=1000.0)
         return Clock(f"{self.device.name}.realtime", tick_ns=1000.0, rho_ppm=500.0)
 
     async def epoch(self) -> int:
         """Return which of its boots it is in. Raises ``Gone``."""
+        await self.runner()
         return self.boots.epoch((await run(self.device, ["cat", BOOT_ID])).out.decode().strip())
 
-    async def shell(self) -> str:
-        """Return a shell there that knows the time. Raises ``Gone``, ``DeviceError`` where there is none."""
-        done = await run(self.device, ["sh", "-c", probe()])
-        if not (shell := done.out.decode().strip()):
-            raise DeviceError(
-                f"{self.device.name}: expected a shell with EPOCHREALTIME (mksh, or bash 5), got none; install bash"
-            )
-        return shell
+    async def why(self, gone: Gone, patience_s: float = BACK_S) -> Gone:
+        """Wait until it answers again, and return ``Rebooted`` where it does so from another boot than before; else ``gone``."""
+        before = self.boots.ids[-1:]
+        with trio.move_on_after(patience_s):
+            await self._back()
+        return Rebooted(f"{gone}; it has begun another boot") if self.boots.ids[-1:] != before != [] else gone
+
+    async def reboot(self, patience_s: float = BACK_S) -> int:
+        """Start it anew and wait until it answers; return its new epoch. Raises ``Gone`` where it does not, or is in its old boot."""
+        before = await self.epoch()
+        await self.device.reboot()
+        with trio.move_on_after(patience_s):
+            return await self._back(before)
+        raise Gone(
+            f"{self.device.name}: expected another boot within {patience_s:g} s, got none; try: look at it"
+        )
+
+    async def _back(self, before: int | None = None) -> int:
+        """Ask until it answers from another epoch than ``before``; return which."""
+        while True:
+            with suppress(Transient):
+                if (epoch := await self.epoch()) != before:
+                    return epoch
+            await trio.sleep(ASK_S)
+
+    async def runner(self) -> Runner:
+        """Return what runs the loop there. Raises ``Gone``, ``DeviceError`` where nothing can."""
+        if self.boots.runner is None:
+            done = await run(self.device, ["sh", "-c", probe()])
+            self.boots.runner = found(done.out.decode(errors="replace"), self.device.name)
+        return self.boots.runner
 
     @asynccontextmanager
     async def clocked(self, out: Outlet) -> AsyncIterator[int]:
@@ -110,12 +121,12 @@ class Place:
 
         The body is cancelled, and ``Gone`` raised (in a group), where the link ends.
         """
-        epoch, shell = await self.epoch(), await self.shell()
+        epoch, runner = await self.epoch(), await self.runner()
         async with (
-            self.device.channel(program(shell, [], 1.0, jitter=False)) as channel,
+            self.device.channel(runner.loop([], 1.0, jitter=False)) as channel,
             trio.open_nursery() as nursery,
         ):
-            exchange = Exchange(channel, self.clock, epoch, out)
+            exchange = Exchange(channel, self.clock, epoch, out, runner.resolution)
             nursery.start_soon(Talk(self.device.name, channel, Parser(0), exchange, _nothing, 1.0).run)
             yield epoch
             nursery.cancel_scope.cancel()
@@ -125,8 +136,8 @@ class Place:
 
         Use it with ``contextlib.aclosing``. Raises ``Gone`` where the link ends, ``Failed`` where the command does.
         """
-        words = [await self.shell(), "-c", _LINES, "lines", *command]
-        async with self.device.channel(f"LC_ALL=C exec {quoted(words)}") as channel:
+        program = (await self.runner()).lines(command)
+        async with self.device.channel(program) as channel:
             rest = b""
             while data := await channel.receive():
                 arrival = out.now()
@@ -146,15 +157,14 @@ class Place:
 
         The end of the channel's stdin sends it SIGTERM, and the rest of its output still comes. Raises ``Gone``.
         """
-        words = [await self.shell(), "-c", _OUTPUT, "output", given, *command]
-        async with self.device.channel(f"LC_ALL=C exec {quoted(words)}") as channel:
+        async with self.device.channel((await self.runner()).output(command, given)) as channel:
             yield channel
 
     def _line(self, line: bytes, arrival: int) -> Line:
-        if (found := STAMPED.fullmatch(line)) is None:
+        if (said := STAMPED.fullmatch(line)) is None:
             raise DeviceError(f"{self.device.name}: expected a line with its time, got {line[:120]!r}")
-        tick = int(found[1]) * 1_000_000 + int(found[2])
-        return Line(tick, arrival, found[3].decode(errors="replace").rstrip("\r"))
+        tick = int(said[1]) * 1_000_000 + int(said[2])
+        return Line(tick, arrival, said[3].decode(errors="replace").rstrip("\r"))
 
     def _failed(self, command: Sequence[str], status: int, channel: Channel) -> Failed:
         return Failed(

@@ -24,6 +24,7 @@ __all__ = ["HostKeyChanged", "HostKeyUnknown", "KeyRefused", "Ssh"]
 ADDRESS = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?P<host>\[[^\]\s]+\]|[^:@\s]+)(?::(?P<port>\d{1,5}))?")
 CONNECT_S = 10.0
 HASHING_S = 600.0
+REBOOT = "PATH=$PATH:/usr/sbin:/sbin; reboot || sudo -n reboot"
 
 
 @dataclass
@@ -106,6 +107,18 @@ class Ssh:
         words += ["-J", self.jump] if self.jump else []
         user = f"{match['user']}@" if match["user"] else ""
         return quoted([*words, user + match["host"].strip("[]"), command])
+
+    async def reboot(self) -> None:
+        """Start it anew, as root or by a ``sudo`` that asks for no password. Raises ``DeviceError`` where neither may."""
+        try:
+            done = await run(self, ["sh", "-c", REBOOT])
+        except Gone:
+            return  # it went before it could tell
+        if done.status:
+            raise DeviceError(
+                f"{self.name} ({self.address}): expected to start it anew, got: {done.complaints[-200:]}; "
+                "try: root, or a sudo without a password"
+            )
 
     async def _same(self, local: Path, remote: str) -> None:
         """Compare the SHA-256 of both, each computed where the file is. Raises ``DeviceError``."""

@@ -92,6 +92,11 @@ case $1 in
 esac
 """
 
+_REBOOT = """#!/bin/sh
+# reboot: says so in a place that the emulator watches
+: >@ASKED@ || { echo 'Failed to reboot: access denied' >&2; exit 1; }
+"""
+
 _JTOP = """
 CHIPS = "@ROOT@/sys/bus/i2c/drivers/ina3221/"
 PLACES = {"VDD_GPU_SOC": "1-0040/hwmon/hwmon3/curr1_input", "VDD_CPU_CV": "1-0040/hwmon/hwmon3/curr2_input",
@@ -110,9 +115,13 @@ def jtop(root: str) -> str:
     return MODULE + _JTOP.replace("@ROOT@", root)
 
 
-def tools(generation: int, root: str) -> dict[str, str]:
-    """Return each tool's name and script; ``root`` is where it finds ``/sys``, empty where it is in its place."""
+def tools(generation: int, root: str, asked: str) -> dict[str, str]:
+    """Return each tool's name and script; ``root`` is where it finds ``/sys``, empty where it is in its place.
+
+    ``asked`` is the file that a reboot makes; where there is none, nobody may.
+    """
     return {
+        "reboot": _REBOOT.replace("@ASKED@", asked or "/sys/reboot"),
         "tegrastats": _TEGRASTATS.replace("@LINE@", _LINES[generation]).replace("@ROOT@", root),
         "nvpmodel": _NVPMODEL,
         "jetson_clocks": _CLOCKS,

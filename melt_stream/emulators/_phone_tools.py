@@ -21,7 +21,10 @@ FIRST = {
 """What is set when it is first switched on."""
 ABIS = {"x86_64": "x86_64", "aarch64": "arm64-v8a"}
 """By machine, as ``uname -m`` has it."""
-PROPERTIES = {"ro.product.cpu.abi": ABIS.get(platform.machine(), platform.machine())}
+PROPERTIES = {
+    "ro.build.display.id": "emulated", "ro.build.version.release": "14", "ro.product.manufacturer": "melt_stream",
+    "ro.product.model": "Emulated", "ro.product.cpu.abi": ABIS.get(platform.machine(), platform.machine()),
+}  # fmt: skip
 """What ``getprop`` knows."""
 _HEAD = f"""#!/bin/sh
 root=${{0%/system/bin/*}}

@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
@@ -49,11 +50,13 @@ for each in "$@"; do
     n=$((n + 1))
     [ $n -le 2 ] || { mkdir -p "$each" && mount --bind "$1/kept$n" "$each"; }
 done
-mount --bind "$1/sys" /sys && mount --bind "$1/passwd" /etc/passwd && mount -t tmpfs run /run && mkdir /run/sshd &&
+mount --bind "$1/sys" /sys && mount --bind "$1/passwd" /etc/passwd &&
+    mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id && mount -t tmpfs run /run && mkdir /run/sshd &&
     exec bash -c 'echo up; while read -r line; do :; done'
 """
 SHARED = Path("/dev/shm")  # noqa: S108 - where glibc has shared memory
 USER = "nvidia"
+NO_SHELLS = ("nologin", "false")
 USER_ID = 1000
 """Not root's: of what root runs, sshd passes no signal on."""
 
@@ -87,7 +90,13 @@ class Machine:
     @asynccontextmanager
     async def up(self, host: str, port: int) -> AsyncIterator[None]:
         """Be there for the time of the body. Raises ``ConfigError`` where a program is missing."""
+        if not self.own and Path(shell := pwd.getpwuid(os.geteuid()).pw_shell).name in NO_SHELLS:
+            raise ConfigError(
+                f"expected a user with a shell, whom sshd lets in, got {self.user} with {shell}; try: another user, or root"
+            )
         await self._keys(host, port)
+        self.boot()
+        (self.root / "home").mkdir()
         async with self._clocks() as clocks, self._namespaces():
             path = f"{self.root}/bin:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
             environment = {"PATH": path, **self.environment, **clocks}
@@ -125,6 +134,18 @@ class Machine:
             with trio.CancelScope(shield=True):
                 await process.wait()
 
+    def boot(self) -> None:
+        """Begin another boot, as far as it shows: the kernel's id of it."""
+        (self.root / "boot_id").write_text(
+            f"{uuid.uuid4()}\n"
+        )  # the very file is mounted: it may not be replaced
+
+    async def halt(self) -> None:
+        """End all that runs there."""
+        self.signal(signal.SIGKILL)
+        if self.own:
+            await trio.run_process([*self._enter, "sh", "-c", "kill -KILL -1 2>/dev/null"], check=False)
+
     def signal(self, number: int) -> None:
         """Send a signal to every connection's server; what they have started goes on."""
         for process in self.running:
@@ -139,9 +160,8 @@ class Machine:
         (self.root / "known_hosts").write_text(f"[{host}]:{port} {key}")
 
     def _let_in(self) -> None:
-        """Make a home, and a user whose home it is."""
+        """Make a user whose home it is."""
         self.root.chmod(0o755)
-        (self.root / "home").mkdir()
         os.chown(self.root / "home", USER_ID, USER_ID)
         mine = f"{USER}:x:{USER_ID}:{USER_ID}::{self.root}/home:/bin/bash\n"
         (self.root / "passwd").write_text(mine + Path("/etc/passwd").read_text())

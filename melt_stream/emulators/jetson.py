@@ -29,13 +29,14 @@ HOST = "127.0.0.1"
 KEYS = ("id", "known_hosts")
 WATCH_S = 0.02
 """How often it is looked whether a fault is due."""
+BOOTING_S = 0.5
 
 
 @dataclass
 class Jetson(Emulated):
     """One board. ``unplug@4:2`` kills every connection and closes each new one for 2 s; commands go on, as on a board whose cable is pulled.
 
-    ``stall@3:2`` holds all connections up for 2 s; ``rate:80`` has its clocks run 80 ppm fast, by libfaketime.
+    ``reboot`` there ends all that runs, where root allows it. ``stall@3:2`` holds all connections up for 2 s; ``rate:80`` has its clocks run 80 ppm fast, by libfaketime.
     """
 
     own_faults: ClassVar[tuple[str, ...]] = ()
@@ -54,6 +55,8 @@ class Jetson(Emulated):
     keys: str = ""
     """The folder that gets the throw-away ``id`` and ``known_hosts``, which are taken out of it at the end; empty: one of its own."""
     machine: Machine = field(init=False, repr=False, compare=False)
+    _asked: Path = field(init=False, repr=False, compare=False)
+    """Is there where a reboot is asked for."""
 
     def __post_init__(self) -> None:
         if self.generation not in GENERATIONS:
@@ -119,14 +122,18 @@ class Jetson(Emulated):
 
     def _install(self, root: Path) -> None:
         (root / "bin").mkdir()
+        self._asked = root / "reboot" / "now"
+        self._asked.parent.mkdir()
+        self._asked.parent.chmod(0o777)  # for the board's own user
         (root / "state").mkdir()
         (root / "state/mode").write_text("0\n")
         for path in (root / "state", root / "state/mode"):
             path.chmod(0o777)  # whoever is let in may set the mode
         (root / "lib").mkdir()
-        where = "" if self.machine.own else str(root)
+        own = self.machine.own
+        where = "" if own else str(root)
         (root / "lib" / "jtop.py").write_text(jtop(where))
-        for name, script in tools(self.generation, where).items():
+        for name, script in tools(self.generation, where, str(self._asked) if own else "").items():
             (root / "bin" / name).write_text(script)
             (root / "bin" / name).chmod(0o755)
 
@@ -139,6 +146,8 @@ class Jetson(Emulated):
 
     async def _fail(self) -> None:
         """Play what is due, to its end."""
+        if self._asked.exists():
+            await self._reboot()
         due = partial(self.faults.due, seconds=self.seconds(), sample=0)
         if pause := due("unplug"):
             await self.unplug(pause)
@@ -146,6 +155,14 @@ class Jetson(Emulated):
             self.machine.signal(signal.SIGSTOP)
             await trio.sleep(pause)
             self.machine.signal(signal.SIGCONT)
+
+    async def _reboot(self) -> None:
+        self.machine.cut = True
+        await self.machine.halt()
+        self.machine.boot()
+        self._asked.unlink()
+        await trio.sleep(BOOTING_S)
+        self.machine.cut = False
 
     def _watts(self) -> float:
         return float(self.load.watts(np.array([self.seconds()]), 1.0)[0])

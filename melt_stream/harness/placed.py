@@ -10,7 +10,7 @@ from typing import Any
 from melt_stream.devices import Device, Place, Placeable, Sampled
 from melt_stream.errors import ConfigError
 from melt_stream.plugins import configure
-from melt_stream.recipe import Plan
+from melt_stream.recipe import Plan, Recipe
 from melt_stream.sensor import FileSensor
 
 KINDS = {
@@ -21,12 +21,19 @@ KINDS = {
 """By the key that says how a device is reached: module, class, and the class's field that the key's value is for."""
 
 
-def placed(plan: Plan) -> Plan:
-    """Return the plan with what runs on a reachable device made to run there: sensors of files, and what is ``Placeable``.
+def places(recipe: Recipe) -> dict[str, Place]:
+    """Return the devices that a recipe says how to reach, by name. Raises ``ConfigError`` where an entry is wrong."""
+    return {name: Place(device(name, entry)) for name, entry in recipe.device.items()}
 
-    Raises ``ConfigError`` where a device's entry is wrong.
-    """
-    places = {name: Place(device(name, entry)) for name, entry in plan.recipe.device.items()}
+
+def link(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """Return how a device is reached, for people: the key of its entry in a recipe, and that one's value."""
+    kind = next(iter(KINDS.keys() & entry.keys()))
+    return {"link": kind, "address": entry[kind]}
+
+
+def placed(plan: Plan, places: Mapping[str, Place]) -> Plan:
+    """Return the plan with what runs on one of ``places`` made to run there: sensors of files, and what is ``Placeable``."""
 
     def there(made: Mapping[str, Any]) -> dict[str, Any]:
         return {name: _at(one, places.get(plan.devices[name])) for name, one in made.items()}

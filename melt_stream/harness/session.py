@@ -12,7 +12,8 @@ import trio
 
 from melt_stream.analysis.pack import pack
 from melt_stream.engine import Ending, record
-from melt_stream.harness.placed import placed
+from melt_stream.harness.introduced import introduced
+from melt_stream.harness.placed import placed, places
 from melt_stream.plugins import configure, load
 from melt_stream.recipe import Plan
 from melt_stream.run import Run, RunFolder, create, find
@@ -34,20 +35,36 @@ def record_plan(plan: Plan, archive: Path, *, sinks: Sequence[Sink] = ()) -> Out
     Raises ``ConfigError`` before anything starts where the archive cannot be written. A failure while recording is
     not raised but stands in the outcome's ending: what was recorded is kept.
     """
-    plan = placed(plan)
-    with folder_of(plan, archive) as folder:
+    there = places(plan.recipe)
+    plan = placed(plan, there)
+    devices = trio.run(introduced, plan.recipe.device, there)
+    with folder_of(plan, archive, devices=devices) as folder:
         ending = trio.run(recorded, plan, folder, sinks)
         finish(folder, ending)
     return Outcome(folder.path, ending)
 
 
-def folder_of(plan: Plan, archive: Path, *, cell: str = "", study: dict[str, Any] | None = None) -> RunFolder:
-    """Make the folder of a run of a plan; of a study's, with what the run is in it."""
+def folder_of(
+    plan: Plan,
+    archive: Path,
+    *,
+    devices: dict[str, Any] | None = None,
+    cell: str = "",
+    study: dict[str, Any] | None = None,
+) -> RunFolder:
+    """Make the folder of a run of a plan, with what its ``devices`` said that they are; of a study's, with what the run is in it."""
     recipe = plan.recipe
     folder = create(
-        archive, recipe=asdict(recipe), name=recipe.name, cell=cell, study=study, tags=recipe.tags
+        archive,
+        recipe=asdict(recipe),
+        name=recipe.name,
+        devices=devices,
+        cell=cell,
+        study=study,
+        tags=recipe.tags,
     )
     folder.manifest.note, folder.manifest.models = recipe.note, plan.models
+    folder.manifest.conditions = recipe.conditions
     return folder
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from melt_stream import recipe
 from melt_stream.collectors.phone_state import PhoneState
-from melt_stream.harness.placed import placed
+from melt_stream.harness.placed import placed, places
 
 TEXT = (Path(__file__).parents[2] / "docs/conditions.md").read_text()
 RECIPES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
@@ -19,7 +19,8 @@ RECIPES = re.findall(r"```toml\n(.*?)```", TEXT, re.DOTALL)
 
 @pytest.mark.parametrize("text", RECIPES)
 def test_a_documented_recipe_is_one(text):
-    plan = placed(recipe.plan(recipe.parse(tomllib.loads(text), "docs"), "docs"))
+    made = recipe.plan(recipe.parse(tomllib.loads(text), "docs"), "docs")
+    plan = placed(made, places(made.recipe))
     assert all(one.order for one in plan.collectors.values())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import os
 import shutil
 import signal
@@ -16,7 +18,8 @@ import trio
 
 from melt_stream import A, FileSensor, Rail, Stream, V
 from melt_stream.analysis.clocks import fit
-from melt_stream.devices import Gone, Local, Sampled, run
+from melt_stream.devices import Boots, Gone, Local, Sampled, run
+from melt_stream.devices.runner import Runner
 from melt_stream.engine import record
 from melt_stream.errors import DeviceError, Transient
 from melt_stream.internal import READINGS
@@ -119,7 +122,7 @@ async def test_its_rows_are_on_the_devices_clock_with_readings_from_both_sides(t
         low, high = maps.bound("board.realtime", 0, host)
         assert low[0] - 1e6 <= row["tick"] * 1000 - offset - host[0] <= high[0] + 1e6
     (loop,) = [row for row in keep.rows("run.facts") if row["name"] == "loop"]
-    assert '"shell": "' in loop["value"]
+    assert '"kind": "' in loop["value"]
     assert '"cpu_s": null' not in loop["value"]
 
 
@@ -168,6 +171,36 @@ async def test_a_loop_that_dies_is_gone_with_a_gap_and_comes_back(tmp_path):
     assert {row["epoch"] for row in keep.rows("it.power")} == {0}  # it is the same boot
 
 
+@pytest.mark.skipif(shutil.which("dash") is None, reason="expected dash")
+@pytest.mark.parametrize(
+    ("kind", "base", "t_u"), [("date", "realtime", 500), ("uptime", "uptime", 5_000_000)]
+)
+async def test_a_board_without_such_a_shell_samples_slower_and_its_times_say_how_sure_they_are(
+    kind, base, t_u, tmp_path
+):
+    tree = FakeTree(tmp_path, FILES)
+    boots = Boots(runner=Runner(kind, ("dash",)))
+    keep, ending = await recorded(Sampled(Pack(hz=50, root=str(tree.root)), Watched(), boots), 8)
+    assert (ending.reason, ending.error) == ("workloads ended", None)
+    rows = keep.rows("it.power")
+    assert all(row["t_u"] >= t_u for row in rows)
+    assert (
+        min(b["tick"] - a["tick"] for a, b in itertools.pairwise(rows[1:])) > 20_000
+    )  # us: not the 50 Hz that were asked
+    readings = [row for row in keep.rows("run.readings") if row["clock_of"] == f"board.{base}"]
+    assert len(readings) >= 16
+    maps = fit(keep.table("run.readings").cast(READINGS.schema))
+    if base == "uptime":  # this machine's time since its boot is a clock of ours too
+        host = maps.to_host("board.uptime", 0, np.array([rows[-1]["tick"]], np.int64))
+        low, high = maps.bound("board.uptime", 0, host)
+        ours = maps.to_host("host.boottime", 0, np.array([rows[-1]["tick"] * 1000], np.int64))
+        assert low[0] - 20e6 <= ours[0] - host[0] <= high[0] + 20e6
+    (loop,) = [row for row in keep.rows("run.facts") if row["name"] == "loop"]
+    assert json.loads(loop["value"]).items() >= {"kind": kind, "words": "dash", "hz": 10.0}.items()
+    spent = json.loads(loop["value"])["cpu_s"]
+    assert spent > 0 if kind == "date" else spent >= 0  # with the processes that it started
+
+
 async def test_nothing_of_the_loop_outlives_the_recording(tmp_path):
     tree = FakeTree(tmp_path, FILES)
     await recorded(Sampled(Pack(hz=50, root=str(tree.root)), Watched()), 3)
@@ -178,7 +211,7 @@ async def test_a_device_without_such_files_or_without_a_shell_that_can_is_told(t
     out = Hub().outlet("it", "board")
     with pytest.raises(DeviceError, match="board: expected files of Pack below"):
         await Sampled(Pack(root=str(tmp_path)), Watched()).collect(out)
-    monkeypatch.setattr("melt_stream.devices.loop.SHELLS", ("false",))
+    monkeypatch.setattr("melt_stream.devices.place.probe", lambda: "true")
     with pytest.raises(DeviceError, match=r"board: expected a shell with EPOCHREALTIME"):
         await Sampled(Pack(root=str(tmp_path)), Watched()).collect(out)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import shutil
 import signal
 import subprocess
@@ -17,6 +18,7 @@ from melt_stream.clock import monotonic
 from melt_stream.collectors._tegrastats import parse
 from melt_stream.emulators import Faults, Load
 from melt_stream.emulators._jetson_tree import Tree
+from melt_stream.emulators._sshd import Machine
 from melt_stream.emulators.jetson import Jetson
 from melt_stream.errors import ConfigError
 from tests.emulators.board import board, needed
@@ -208,3 +210,14 @@ def test_the_command_tells_where_it_is_and_ends_with_all_it_started():
             subprocess.run(["pgrep", "-x", "-f", "sleep 4712"], check=False, capture_output=True).stdout
             == b""
         )
+
+
+async def test_a_user_whom_sshd_does_not_let_in_is_told(tmp_path, monkeypatch):
+    nobody = pwd.struct_passwd(("nobody", "x", 65534, 65534, "", "/", "/usr/sbin/nologin"))
+    monkeypatch.setattr("pwd.getpwuid", lambda _: nobody)
+    with pytest.raises(
+        ConfigError,
+        match=r"expected a user with a shell, whom sshd lets in, got nobody with /usr/sbin/nologin",
+    ):
+        async with Machine(tmp_path, own=False).up("127.0.0.1", 1):
+            pass

@@ -267,3 +267,19 @@ def test_a_recipe_takes_none_of_a_studys_options(tmp_path, capsys):
     path.write_text("seconds = 0.1\n[collectors.cpu]\n")
     assert cli(("run", str(path), "--plan")) == 2
     assert "expected a study for --plan" in capsys.readouterr().err
+
+
+def test_a_studys_runs_tell_their_devices_and_conditions(tmp_path):
+    one = study(
+        {"axes": {"room": {"key": "conditions.ambient_c", "values": [18.5, 30.0]}}},
+        device={"board": {"local": "/bin/sh"}},
+        conditions={"ambient_c": 0.0, "board": {"case": "none"}},
+    )
+    made(one, tmp_path)
+    told = ask(tmp_path, "SELECT link, address, cores, error FROM devices WHERE device = 'board'")
+    assert told == 2 * [("local", "/bin/sh", os.cpu_count(), None)]
+    assert ask(tmp_path, "SELECT device, name, value, text FROM conditions ORDER BY device, value") == [
+        *2 * [("board", "case", None, "none")],
+        (None, "ambient_c", 18.5, "18.5"),
+        (None, "ambient_c", 30.0, "30.0"),
+    ]

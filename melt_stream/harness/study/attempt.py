@@ -15,8 +15,9 @@ from melt_stream.devices import Device, Local, run
 from melt_stream.ending import Ender, Ending
 from melt_stream.errors import DeviceError, MeltError
 from melt_stream.failures import failures
+from melt_stream.harness.introduced import introduced
 from melt_stream.harness.placed import device as device_of
-from melt_stream.harness.placed import placed
+from melt_stream.harness.placed import placed, places
 from melt_stream.harness.session import Outcome, finish, folder_of, recorded
 from melt_stream.harness.study.failure import Evidence, Failure, failure
 from melt_stream.harness.study.order import Slot
@@ -80,10 +81,16 @@ class Attempt:
         devices: Devices = {"host": Local()} | {
             name: device_of(name, entry) for name, entry in plan.recipe.device.items()
         }
+        there = places(plan.recipe)
+
+        async def introduce() -> None:
+            folder.manifest.devices = await introduced(plan.recipe.device, there)
+
         before = await look(devices)
         ending = await heeding(partial(carry_out, "before", rules.commands("before", where), devices))
+        ending = ending or await heeding(introduce)
         if ending is None:
-            ending = await recorded(placed(plan), folder, sinks, rules.timeout_s or float("inf"))
+            ending = await recorded(placed(plan, there), folder, sinks, rules.timeout_s or float("inf"))
         after = await heeding(partial(carry_out, "after", rules.commands("after", where), devices))
         if after is not None and ending.error is None and ending.signal is None:
             ending = after

@@ -10,7 +10,7 @@ import trio
 
 from melt_stream.clock import monotonic
 from melt_stream.engine import Ending, record
-from melt_stream.harness.placed import placed
+from melt_stream.harness.placed import placed, places
 from melt_stream.harness.study.rules import Cooldown
 from melt_stream.outlet import Outlet
 from melt_stream.recipe import Plan
@@ -45,7 +45,7 @@ async def cool_down(wait: Cooldown, plan: Plan, sinks: tuple[Sink, ...] = ()) ->
     thermometer, began = Thermometer(), monotonic()
     collectors: Mapping[str, Any] = {}
     if wait.collector:
-        collectors = {wait.collector: placed(plan).collectors[wait.collector]}
+        collectors = {wait.collector: placed(plan, places(plan.recipe)).collectors[wait.collector]}
     ending = await record(
         collectors,
         [thermometer, *sinks],

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from melt_stream import recipe as recipes
-from melt_stream.harness.placed import placed
+from melt_stream.harness.placed import placed, places
 from melt_stream.harness.zoo import references, registry
 from melt_stream.harness.zoo.store import Store
 from melt_stream.recipe import Plan
@@ -30,7 +30,7 @@ def check(configuration: Mapping[str, Any], where: str) -> None:
             reference = references.Reference.parse(text)
             if references.find(store, reference) is None:
                 registry.named(models, reference.model)
-    placed(recipes.plan(recipe, where))
+    placed(recipes.plan(recipe, where), places(recipe))
 
 
 def ensure_models(
