@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from melt_stream import recipe
+from melt_stream.analysis import archive
 from melt_stream.errors import ConfigError
 from melt_stream.harness.study import is_study, study_of
 
@@ -78,3 +79,7 @@ def test_no_file_and_no_text(tmp_path: Path):
     (tmp_path / "latin.toml").write_bytes(b"name = '\xe9'\n")
     with pytest.raises(ConfigError, match=r"latin.toml: expected UTF-8 text, got a byte 0xe9 at 8"):
         recipe.read(tmp_path / "latin.toml")
+
+
+def test_no_instance_may_be_called_as_a_view():
+    assert set(archive.VIEWS) <= recipe.VIEWS

@@ -34,9 +34,12 @@ def ran(archive, number, quantisation, repetition, **more) -> Run:
         "name": "widths", "points": {"quantisation": quantisation, "threads": "1"}, "repetition": repetition, "attempt": 1,
         "warmup": False, "wanted": 3, **more,
     }  # fmt: skip
+    run.manifest.conditions = {"host": {"peak_bandwidth_gb_per_s": 0.5}} if quantisation == "q4_0" else {}
     run.manifest.models = {
         "llama": {
             "model": "m",
+            "weight_bytes": 5_000_000,
+            "kv_bytes_per_token": {"F16": 1000.0},
             "quantisation": quantisation.upper(),
             "bits_per_weight": 8.5,
             "bytes": 1 << 20,
@@ -99,6 +102,14 @@ def test_the_page_needs_no_network_and_links_every_run(archive, capsys):
         ("Q4_0", 3),
     }
     assert (archive / "t" / "runs.csv").read_text().count("\n") == 9
+
+
+def test_how_memory_bound_a_decode_is_where_the_peak_is_told(archive):
+    cells = {cell.points["quantisation"]: cell for cell in material(archive, "widths").cells}
+    assert cells["q8_0"].experience["memory_bound"] is None
+    speed = cells["q4_0"].figures["decode.tokens_per_s"].value
+    context = (40 + 64 / 2 + 60 + 64 / 2 + 24 + 96 / 2) / 3
+    assert cells["q4_0"].experience["memory_bound"] == pytest.approx((5e6 + 1000 * context) * speed / 0.5e9)
 
 
 @pytest.mark.parametrize(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Any
 
 import numpy as np
 
+from melt_stream.analysis.bandwidth import bandwidth, mean_context
 from melt_stream.analysis.catalogue import Entry, outcome_of
 from melt_stream.analysis.compare.comparing import own
 from melt_stream.analysis.compare.observed import Side, side, value
@@ -19,6 +21,8 @@ METRICS = (
 )  # fmt: skip
 PER_CHARGE = "request.per_charge"
 """Requests that a charge is enough for, as if the battery fed what was measured."""
+PEAK = "peak_bandwidth_gb_per_s"
+"""The condition, of a device or of the run, that tells its memory's peak, in 1e9 bytes a second."""
 FAR = 3.5
 """A repetition is called an outlier where its modified z-score, 0.6745 |x - median| / MAD, is larger (Iglewicz and Hoaglin, 1993). None is
 left out."""
@@ -152,9 +156,8 @@ def _fill(cell: Cell, told: Mapping[str, Sequence[Row]]) -> None:
             cell.figures[metric] = Figure(middle, low, high, len(known))
     cell.outliers = _outliers(cell.side)
     cell.model = next((model for run in cell.side.runs for model in run.manifest.models.values()), {})
-    cell.experience = _experience(
-        [row for row in told.get("qoe", ()) if row["run"] in ids and row["device"] == cell.device]
-    )
+    asked = [row for row in told.get("qoe", ()) if row["run"] in ids and row["device"] == cell.device]
+    cell.experience = {**_experience(asked), "memory_bound": _memory_bound(cell, asked)}
     _accuracy(cell, ids, told.get("accuracy", ()))
 
 
@@ -182,6 +185,22 @@ def _experience(rows: Sequence[Row]) -> Row:
         "stalls": sum(known("stalls")) if known("stalls") else None,
         "degenerate": sum(word != "none" for word in judged) / len(judged) if judged else None,
     }  # fmt: skip
+
+
+def _memory_bound(cell: Cell, rows: Sequence[Row]) -> float | None:
+    """The share of the memory's peak bandwidth that decoding needs at least; None where the model, the speed or the peak is not known."""
+    speed = cell.figures.get("decode.tokens_per_s")
+    asked = [row for row in rows if row["prompt_tokens"] is not None and (row["output_tokens"] or 0) >= 2]
+    if cell.side is None or speed is None or not asked:
+        return None
+    told = cell.side.runs[-1].manifest.conditions
+    of_device = told.get(cell.device or "")
+    peak = (of_device if isinstance(of_device, dict) else {}).get(PEAK, told.get(PEAK))
+    kv = (cell.model.get("kv_bytes_per_token") or {}).get("F16")
+    context = fmean(mean_context(row["prompt_tokens"], row["output_tokens"]) for row in asked)
+    return bandwidth(
+        cell.model.get("weight_bytes"), kv, context, speed.value, None if peak is None else peak * 1e9
+    )
 
 
 def _accuracy(cell: Cell, ids: set[str], rows: Sequence[Row]) -> None:

@@ -27,7 +27,17 @@ MIB = 1 << 20
 
 def cells_html(of: Material) -> str:
     """Every cell and device with its figures."""
-    headers = [*of.axes, "device", "boundary", "runs", *SHOWN.values(), "stalls", "degenerate", "failed"]
+    headers = [
+        *of.axes,
+        "device",
+        "boundary",
+        "runs",
+        *SHOWN.values(),
+        "of peak bandwidth",
+        "stalls",
+        "degenerate",
+        "failed",
+    ]
     rows = [_cell_row(of, cell) for cell in of.cells]
     return table("Cells: typical value over repetitions, and its 95 % interval", headers, rows)
 
@@ -37,7 +47,7 @@ def _cell_row(of: Material, cell: Cell) -> list[object]:
     return [
         *(cell.points.get(axis, NOTHING) for axis in of.axes), cell.device or NOTHING, cell.where or NOTHING, cell.counts["done"],
         *(text(cell.figures.get(metric)) for metric in SHOWN),
-        NOTHING if said.get("stalls") is None else said["stalls"],
+        percent(said.get("memory_bound")), NOTHING if said.get("stalls") is None else said["stalls"],
         NOTHING if said.get("degenerate") is None else percent(said["degenerate"]), ", ".join(cell.failures) or NOTHING,
     ]  # fmt: skip
 
@@ -164,7 +174,7 @@ def _flat(of: Material) -> Iterator[dict[str, Any]]:
         about = {axis: cell.points.get(axis) for axis in of.axes} | {
             "cell": cell.id, "device": cell.device, "boundary": cell.where, "quantisation": cell.model.get("quantisation"),
             "bits_per_weight": cell.model.get("bits_per_weight"), "model_bytes": cell.model.get("bytes"),
-            "sha256": cell.model.get("sha256"), "peak_rss": cell.experience.get("peak_rss"),
+            "sha256": cell.model.get("sha256"), "peak_rss": cell.experience.get("peak_rss"), "memory_bound": cell.experience.get("memory_bound"),
         }  # fmt: skip
         kinds: list[tuple[str, dict[str, Figure], Callable[[str], bool]]] = [
             ("metric", cell.figures, lambda name: name.rpartition(".")[2] in ENERGY), ("accuracy", cell.accuracy, lambda _: False),

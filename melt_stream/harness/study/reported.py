@@ -18,7 +18,7 @@ from melt_stream.run import Run
 
 QUERIES = {
     "accuracy": "SELECT run, model, sha256, task, metric, value, stderr, higher_is_better FROM accuracy ORDER BY run",
-    "qoe": "SELECT run, device, peak_rss, stalls, degenerate FROM qoe",
+    "qoe": "SELECT run, device, prompt_tokens, output_tokens, peak_rss, stalls, degenerate FROM qoe",
     "requests": "SELECT run, device, start_ns / 1e9 AS start_s, decode_tokens_per_s FROM requests WHERE NOT coalesce(warmup, false) ORDER BY run, start_ns",
 }  # fmt: skip
 

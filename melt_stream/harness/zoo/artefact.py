@@ -80,7 +80,14 @@ class Artefact:
     def facts(self) -> dict[str, Any]:
         """What a run's manifest keeps of the model that it used."""
         header = self.header or {}
-        kept = ("quantisation", "bits_per_weight", "weight_bytes", "parameters", "architecture")
+        kept = (
+            "quantisation",
+            "bits_per_weight",
+            "weight_bytes",
+            "kv_bytes_per_token",
+            "parameters",
+            "architecture",
+        )
         return {
             "model": self.model, "variant": self.variant, "format": self.format, "sha256": self.sha256,
             "bytes": self.bytes, **{name: header.get(name) for name in kept}, "recipe": dict(self.recipe),
