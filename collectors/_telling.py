@@ -24,7 +24,7 @@ async def needed(place: Place, command: Sequence[str], what: str, cure: str) -> 
     """Run a command that succeeds only where ``what`` is there. Raises ``DeviceError`` that names the ``cure``, or ``Gone``."""
     done = await run(place.device, command)
     if done.status:
-        said = done.complaints.rpartition("\n")[2][-200:] or f"exit status {done.status}"
+        said = done.complaints.rpartition("\n")[2][:200] or f"exit status {done.status}"
         raise DeviceError(f"{place.device.name}: expected {what}, got {said}; try: {cure}")
     return done
 
