@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from datetime import UTC, datetime
 
 import pyarrow.compute as pc
@@ -26,11 +25,12 @@ def page(of: Material) -> str:
     clocks = clock_figure.residuals(of.readings, of.tables["clocks"], of.manifest.start_ns, of.end_s)
     panels += [panel for panel, _ in clocks]
     return rendered(
-        "report.html",
-        panels,
-        title=html.escape(f"Run {of.run}"),
-        run=html.escape(of.run),
-        subtitle=html.escape(_subtitle(of)),
+        "Run",
+        of.run,
+        _subtitle(of),
+        template="report.html",
+        first="energy",
+        panels=panels,
         banner=_banner(of),
         cards=tables.cards(of.summary),
         summary=tables.summary_table(of.summary),

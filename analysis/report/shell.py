@@ -20,15 +20,24 @@ from melt_stream.analysis.report.figures import Panel
 HERE = Path(__file__).parent
 
 
-def rendered(template: str, panels: Iterable[Panel], **parts: str) -> str:
-    """Return a whole HTML file: a template beside this module, its ``parts`` (HTML), and the figures that its panels name."""
+def rendered(
+    kind: str, name: str, subtitle: str, *, template: str, first: str, panels: Iterable[Panel], **parts: str
+) -> str:
+    """Return a whole HTML file: ``kind`` and ``name`` (text) above a template beside this module with its ``parts`` (HTML).
+
+    ``first`` is the id of its first table, ``panels`` the figures that it has places for.
+    """
     scripts = [plotly_script(), _own("report.js")]
     hashes = " ".join(f"'sha256-{_digest(s)}'" for s in scripts)
     drawn = {p.id: {"figure": p.figure, "linked": p.linked, "height": p.height} for p in panels}
-    return Template(_own(template)).substitute(
-        parts,
+    return Template(_own("page.html")).substitute(
         policy=f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:",
         style=_own("report.css"),
+        kind=html.escape(kind),
+        name=html.escape(name),
+        subtitle=html.escape(subtitle),
+        first=first,
+        main=Template(_own(template)).substitute(parts),
         figures=_json(drawn),
         plotly=scripts[0],
         script=scripts[1],

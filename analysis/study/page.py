@@ -21,11 +21,12 @@ def page(of: Material) -> str:
     """The whole HTML file of a study."""
     drawn = list(figures.panels(of))
     return rendered(
-        "study.html",
-        drawn,
-        title=html.escape(f"Study {of.study}"),
-        study=html.escape(of.study),
-        subtitle=html.escape(_subtitle(of)),
+        "Study",
+        of.study,
+        _subtitle(of),
+        template="study.html",
+        first="cells",
+        panels=drawn,
         banner=_banner(of),
         cells=tables.cells_html(of) + f'<ul class="notes">{_notes(of)}</ul>',
         matrix=tables.matrix_html(of),
