@@ -39,17 +39,23 @@ Subsystem sftp internal-sftp
 SetEnv {environment}
 """
 MAKE = """
-n=0 hidden=$2
+root=$1 closed=$2
+shift 2
+n=0
 for each in "$@"; do
     n=$((n + 1))
-    [ $n -le 2 ] || { mkdir "$1/kept$n" && mount --bind "$each" "$1/kept$n"; }
+    [ $n -le $closed ] || { mkdir "$root/kept$n" && mount --bind "$each" "$root/kept$n"; }
 done
 n=0
-[ -z "$hidden" ] || mount -t tmpfs -o mode=755 hidden "$hidden"
 for each in "$@"; do
     n=$((n + 1))
-    [ $n -le 2 ] || { mkdir -p "$each" && mount --bind "$1/kept$n" "$each"; }
+    if [ $n -le $closed ]; then
+        mount -t tmpfs -o mode=755 hidden "$each"
+    else
+        mkdir -p "$each" && mount --bind "$root/kept$n" "$each"
+    fi
 done
+set -- "$root"
 mount --bind "$1/sys" /sys && mount --bind "$1/passwd" /etc/passwd &&
     mount --bind "$1/boot_id" /proc/sys/kernel/random/boot_id && mount -t tmpfs run /run && mkdir /run/sshd &&
     exec bash -c 'echo up; while read -r line; do :; done'
@@ -208,8 +214,9 @@ class Machine:
             "--kill-child",
             "--mount-proc",
         ]
-        hidden, ours = _closed()
-        async with _helper([*unshare, "sh", "-c", MAKE, "sh", str(self.root), hidden, *ours]) as helper:
+        closed, ours = _closed()
+        given = [str(self.root), str(len(closed)), *closed, *ours]
+        async with _helper([*unshare, "sh", "-c", MAKE, "sh", *given]) as helper:
             await _said(helper, b"up\n")
             self._enter = [_found("nsenter", "util-linux"), "-t", _child(helper.pid), "-m", "-p", "-T"]
             yield
@@ -244,14 +251,13 @@ async def _said(process: trio.Process, end: bytes) -> bytes:
     return said
 
 
-def _closed() -> tuple[str, list[str]]:
-    """Return the folder that its user may not enter, and what of Python (and of us) lies in there: the machine has these alone."""
+def _closed() -> tuple[list[str], list[str]]:
+    """Return the folders that its user may not enter, and what of Python (and of us) lies in there: the machine has these alone."""
     ours = {Path(sys.base_prefix).resolve(), Path(sys.prefix).resolve(), Path(__file__).resolve().parents[2]}
-    closed = {folder for path in ours for folder in path.parents if not folder.stat().st_mode & 0o001}
-    if not closed:
-        return "", []
-    hidden = min(closed, key=lambda folder: len(folder.parts))
-    return str(hidden), sorted(str(path) for path in ours if path.is_relative_to(hidden))
+    private = {folder for path in ours for folder in path.parents if not folder.stat().st_mode & 0o001}
+    outer = [folder for folder in private if not private.intersection(folder.parents)]
+    inside = [path for path in ours if any(path.is_relative_to(folder) for folder in outer)]
+    return sorted(map(str, outer)), sorted(map(str, inside))
 
 
 def _child(pid: int) -> str:
