@@ -8,12 +8,17 @@ from dataclasses import replace
 from melt_stream.analysis.relations import File
 from melt_stream.analysis.sandbox import Named
 
-STREAMS = {"process": {"rss": "BIGINT"}, "thermal": {"celsius": "DOUBLE"}}
+STREAMS = {
+    "process": {"rss": "BIGINT"},
+    "thermal": {"celsius": "DOUBLE"},
+    "throttle": {"cooling": "VARCHAR", "state": "BIGINT"},
+}
 """Streams that these views look at, with the columns that they use of each, besides run, device and t_ns."""
 _EVERY = {"run": "VARCHAR", "device": "VARCHAR", "t_ns": "BIGINT"}
 COMPOSED = {
+    "charge": frozenset({"phases", "power"}),
     "qoe": frozenset({"requests", "tokens", "process"}),
-    "sustained": frozenset({"requests", "phases", "thermal"}),
+    "sustained": frozenset({"requests", "phases", "thermal", "throttle"}),
 }
 """By name: the views that each is made of."""
 

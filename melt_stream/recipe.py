@@ -16,7 +16,7 @@ from melt_stream.plugins import configure, load
 from melt_stream.stream import NAME
 
 VIEWS = frozenset(
-    {"cells", "clocks", "conditions", "devices", "events", "factors", "gaps", "markers", "models", "op_shares", "ops", "oracles"}
+    {"cells", "charge", "clocks", "conditions", "devices", "events", "factors", "gaps", "markers", "models", "op_shares", "ops", "oracles"}
     | {"phase_rails", "phases", "power", "qoe", "rails", "requests", "run", "runs", "streams", "sustained", "together", "tokens"}
 )  # fmt: skip
 """Names of SQL views and of the engine's own streams: no collector instance may take one."""

@@ -175,7 +175,7 @@ def gauge(told: Story, hz: float, seconds: float) -> pa.Table:
         "tick": t_ns, "rail": pa.array([told.rail] * len(t_ns)), "watts": power, "t_ns": t_ns,
         "joules": np.cumsum(power * steps / 1e9), "covered_ns": np.cumsum(steps),
     }  # fmt: skip
-    units = {"watts": "W"}
+    units = {"watts": "W", "joules": "J", "covered_ns": "ns"}
     return _stream(columns, units, instance="meter", stream="power", period_ns=repr(1e9 / hz))
 
 

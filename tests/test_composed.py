@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from melt_stream.analysis.archive import connect, views
+from melt_stream.analysis.encode import described
 from melt_stream.manifest import Stored
 from tests import packed_run
 
@@ -102,3 +103,42 @@ def test_they_exist_without_any_run_and_beside_the_others(tmp_path, run):
         assert connect(tmp_path / "none", query).sql(query).fetchall() == [(0,)]
     everything = connect(run.path)
     assert everything.sql("SELECT count(*) FROM qoe").fetchall() == [(3,)]
+
+
+def test_throttling_is_counted_when_it_begins(run):
+    t_ns = np.arange(0, 12 * S, S // 10)
+    state = np.where((t_ns // S) % 4 >= 2, 3, 0)  # from 2 to 4 s, 6 to 8 s, 10 to 12 s
+    add_stream(
+        run, "held.throttle", {"tick": t_ns, "t_ns": t_ns, "cooling": ["cpu"] * len(t_ns), "state": state}
+    )
+    (row,) = asked(run, "SELECT throttle_events, seconds FROM sustained")
+    assert row["throttle_events"] == sum(2.8 < begins < 2.8 + row["seconds"] for begins in (2, 6, 10)) > 0
+
+
+@pytest.mark.parametrize("current", [True, False])
+def test_a_phases_charge_is_its_current_or_else_its_energy_over_the_voltage(run, current):
+    amps = {"amps": "watts / 4.0"} if current else {}
+    path = run.stored("meter.power")
+    table = pq.read_table(path)
+    meta = table.schema.metadata
+    table = table.append_column(
+        pa.field("volts", pa.float64(), metadata={"unit": "V"}), pa.array(np.full(len(table), 4.0))
+    )
+    if amps:
+        table = table.append_column(
+            pa.field("amps", pa.float64(), metadata={"unit": "A"}), pa.array(table["watts"].to_numpy() / 4.0)
+        )
+    pq.write_table(table.replace_schema_metadata(meta), path)
+    run.manifest.streams["meter.power"].columns = described(table.schema)
+    run.manifest.save(run.path)
+    rows = asked(
+        run,
+        "SELECT c.*, p.joules FROM charge c JOIN phases p USING (run, request, phase, device) WHERE phase IN ('prefill', 'decode')",
+    )
+    assert len(rows) == 6
+    for row in rows:
+        assert row["how"] == ("current" if current else "energy")
+        assert row["volts"] == pytest.approx(4.0)
+        assert row["mah"] == pytest.approx(
+            row["joules"] / 4.0 / 3.6, rel=0.25 if current else 1e-9
+        )  # the made samples ripple

@@ -14,6 +14,7 @@ from melt_stream.analysis.report.tables import table
 from melt_stream.analysis.study.gather import PER_CHARGE, Cell, Figure, Material
 from melt_stream.analysis.study.pareto import front
 from melt_stream.analysis.wording import NOTHING, number, percent
+from melt_stream.run import Run
 
 SHOWN = {
     "request.j_per_token": "J/output token", "prefill.j_per_token": "prefill J/token", "decode.j_per_token": "decode J/token",
@@ -26,7 +27,7 @@ MIB = 1 << 20
 
 
 def cells_html(of: Material) -> str:
-    """Every cell and device with its figures."""
+    """Every cell and device with its figures, which lead to the runs that they are of."""
     headers = [
         *of.axes,
         "device",
@@ -39,13 +40,32 @@ def cells_html(of: Material) -> str:
         "failed",
     ]
     rows = [_cell_row(of, cell) for cell in of.cells]
-    return table("Cells: typical value over repetitions, and its 95 % interval", headers, rows)
+    made = table(
+        "Cells: typical value over repetitions, and its 95 % interval; the numbers of its runs lead to their reports",
+        headers,
+        rows,
+    )
+    for cell in of.cells:
+        for run in cell.side.runs if cell.side else ():
+            made = made.replace(
+                f"[{run.id}]", f'<a href="{html.escape(run.id)}/report.html">{_repetition(run)}</a>'
+            )
+    return made
+
+
+def _runs(cell: Cell) -> str:
+    """Places for the links to a cell's runs."""
+    return " ".join(f"[{run.id}]" for run in cell.side.runs) if cell.side else NOTHING
+
+
+def _repetition(run: Run) -> str:
+    return html.escape(str(run.manifest.study.get("repetition")))
 
 
 def _cell_row(of: Material, cell: Cell) -> list[object]:
     said = cell.experience
     return [
-        *(cell.points.get(axis, NOTHING) for axis in of.axes), cell.device or NOTHING, cell.where or NOTHING, cell.counts["done"],
+        *(cell.points.get(axis, NOTHING) for axis in of.axes), cell.device or NOTHING, cell.where or NOTHING, _runs(cell),
         *(text(cell.figures.get(metric)) for metric in SHOWN),
         percent(said.get("memory_bound")), NOTHING if said.get("stalls") is None else said["stalls"],
         NOTHING if said.get("degenerate") is None else percent(said["degenerate"]), ", ".join(cell.failures) or NOTHING,

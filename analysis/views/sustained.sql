@@ -14,7 +14,8 @@ CREATE VIEW sustained AS SELECT
     start_celsius,         -- DOUBLE   hottest zone at the first request; null where no temperature was recorded [Cel]
     peak_celsius,          -- DOUBLE   hottest zone at any time between [Cel]
     stop_celsius,          -- DOUBLE   hottest zone at the end [Cel]
-    celsius_per_min        -- DOUBLE   least-squares line [Cel/min]
+    celsius_per_min,       -- DOUBLE   least-squares line [Cel/min]
+    throttle_events        -- BIGINT   times that a cooling device began to hold something back; null where none was watched
 FROM (
     WITH speed AS (
         SELECT
@@ -30,6 +31,11 @@ FROM (
             s.run, s.device, arg_min(h.celsius, h.t_ns) AS start, max(h.celsius) AS peak, arg_max(h.celsius, h.t_ns) AS stop,
             regr_slope(h.celsius, h.t_ns / 60e9) AS slope
         FROM speed s JOIN hottest h ON h.run = s.run AND h.device = s.device AND h.t_ns BETWEEN s.began AND s.ended GROUP BY s.run, s.device
+    ), states AS (
+        SELECT run, device, t_ns, state, lag(state) OVER (PARTITION BY run, device, cooling ORDER BY t_ns) AS before FROM _throttle
+    ), held AS (
+        SELECT s.run, s.device, count(*) FILTER (h.state > 0 AND h.before = 0) AS begun
+        FROM speed s JOIN states h ON h.run = s.run AND h.device = s.device AND h.t_ns BETWEEN s.began AND s.ended GROUP BY s.run, s.device
     ), drawn AS (
         SELECT
             s.run, s.device, regr_slope(p.mean_w, p.start_ns / 60e9) AS slope, avg(p.mean_w) AS mean
@@ -50,6 +56,7 @@ FROM (
         h.start AS start_celsius,
         h.peak AS peak_celsius,
         h.stop AS stop_celsius,
-        h.slope AS celsius_per_min
-    FROM speed s LEFT JOIN heat h USING (run, device) LEFT JOIN drawn d USING (run, device)
+        h.slope AS celsius_per_min,
+        t.begun AS throttle_events
+    FROM speed s LEFT JOIN heat h USING (run, device) LEFT JOIN drawn d USING (run, device) LEFT JOIN held t USING (run, device)
 );
