@@ -51,7 +51,7 @@ def words(study: Path, archive: Path) -> list[str]:
 
 
 def begun(archive: Path) -> int:
-    return len([*archive.glob("2*")])
+    return len([*archive.glob("2*/manifest.json")])
 
 
 async def killed_at(study: Path, archive: Path, number: int) -> None:
