@@ -79,7 +79,10 @@ def test_a_name_or_a_number(config):
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_shell_finds_a_process_by_its_name_its_path_and_its_number(shell):
-    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+    with subprocess.Popen(
+        [sys.executable, "-c", "print(flush=True); input()"], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        process.stdout.readline()  # it is up, and grows no more
 
         def look(*how):
             done = subprocess.run(

@@ -215,6 +215,7 @@ async def test_every_fault_is_a_gap_that_says_why_and_no_reading_is_wrong(name, 
             assert row["amps"] * 5.0 == pytest.approx(expected, abs=row["t_u"] / 1e9 + 0.002)
 
 
+@pytest.mark.realtime  # alone: somebody else's terminal would get the number of the one that went away
 @both
 async def test_an_unplugged_meter_is_a_gap_until_the_end(name):
     async with playing(name, "unplug@0") as (_, port):
