@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import json
 import subprocess
@@ -18,6 +17,7 @@ from melt_stream.collector import Health
 from melt_stream.collectors._accuracy import ACCURACY
 from melt_stream.collectors._llama_server import packaged_model
 from melt_stream.collectors._process import guarded
+from melt_stream.devices._sums import sha256_of
 from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.events import EVENTS
 from melt_stream.outlet import Outlet
@@ -82,7 +82,7 @@ class Evaluate:
 
     async def collect(self, out: Outlet) -> None:
         path = Path(self.model or packaged_model())
-        digest = await trio.to_thread.run_sync(_sha256, path)
+        digest = await trio.to_thread.run_sync(sha256_of, path)
         job = {**asdict(self), "model": str(path)}
         command = [sys.executable, "-m", "melt_stream.collectors._evaluate_child", json.dumps(job)]
         async with guarded() as start:
@@ -149,8 +149,3 @@ class _Taken:
                     framework="llama.cpp",
                     **said,
                 )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -15,7 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from melt_stream.analysis.compare.observed import Side
+from melt_stream.analysis.compare.observed import Kept, Side
 from melt_stream.analysis.uncertainty import joules_u_of
 from melt_stream.run import Run
 
@@ -29,44 +29,42 @@ def ratio_u(a: Side, b: Side, phase: str, of: str = "joules") -> float | None:
     one_meter = same_meter(a, b)
     rows, factors = list[dict[str, Any]](), list[pa.Table]()
     for side, sign, mark in ((a, -1, "a"), (b, 1, "b")):
-        mine = [row for run in side.runs for row in _rows(run, side.device, phase)]
+        mine = _rows(side, phase)
         total = math.fsum(row[of] for row in mine if row[of] is not None)
         if total <= 0:
             return None
         rows += [_scaled(row, sign / total) for row in mine]
-        factors += [_own(run, "" if one_meter else mark) for run in side.runs]
+        factors += [_own(one, "" if one_meter else mark) for one in side.kept]
     return joules_u_of(rows, pa.concat_tables(factors), of)
 
 
 def own_u(side: Side, phase: str, of: str = "joules") -> float | None:
     """Return the relative standard uncertainty of a phase's energy by itself; None where it is not known or not positive."""
-    rows = [row for run in side.runs for row in _rows(run, side.device, phase)]
+    rows = _rows(side, phase)
     total = math.fsum(row[of] for row in rows if row[of] is not None)
     if total <= 0:
         return None
-    u = joules_u_of(rows, pa.concat_tables([_own(run, "") for run in side.runs]), of)
+    u = joules_u_of(rows, pa.concat_tables([_own(one, "") for one in side.kept]), of)
     return None if u is None else u / total
 
 
 def unstated(side: Side, phase: str) -> bool:
     """Tell whether the accuracy of what measured is stated nowhere: the uncertainty is then too small."""
-    return any(
-        "unstated" in (row["flags"] or ()) for run in side.runs for row in _rows(run, side.device, phase)
-    )
+    return any("unstated" in (row["flags"] or ()) for row in _rows(side, phase))
 
 
 def same_meter(a: Side, b: Side) -> bool:
     """Tell whether one instrument, in one place, measured all runs of both sides, as far as they tell."""
-    known = {_meter(run, side.device) for side in (a, b) for run in side.runs}
+    known = {_meter(run, side.rows) for side in (a, b) for run in side.runs}
     return len(known) == 1 and None not in known
 
 
-def _meter(run: Run, device: str) -> str | None:
+def _meter(run: Run, phases: Iterable[dict[str, Any]]) -> str | None:
     """What tells an instrument apart: the account's rail with its accuracy, its entry of the recipe, serial numbers, the host."""
-    rows = [row for row in run.table("phases").to_pylist() if row["device"] == device and row["sensor"]]
-    if not rows:
+    measured = next((row for row in phases if row["run"] == run.id and row["sensor"]), None)
+    if measured is None:
         return None
-    sensor, rail = rows[0]["sensor"], rows[0]["rail"]
+    sensor, rail = measured["sensor"], measured["rail"]
     instance = sensor.partition(".")[0]
     rails = [r for r in run.manifest.rails if (r["sensor_of"], r["name"]) == (sensor, rail)]
     facts = {f["name"]: f["value"] for f in run.manifest.facts if f["instance_of"] == instance}
@@ -77,13 +75,12 @@ def _meter(run: Run, device: str) -> str | None:
     return json.dumps(told, sort_keys=True, default=str)
 
 
-def _rows(run: Run, device: str, phase: str) -> Iterable[dict[str, Any]]:
-    for row in run.table("phases").to_pylist():
+def _rows(side: Side, phase: str) -> list[dict[str, Any]]:
+    def meant(row: dict[str, Any]) -> bool:
         of_request = row["request"] is not None and row["phase"] in ("queue", "prefill", "decode")
-        if row["device"] == device and (
-            phase in (row["phase"], row["name"], "run") or (phase == "request" and of_request)
-        ):
-            yield {**row, "run": run.id}
+        return phase in (row["phase"], row["name"], "run") or (phase == "request" and of_request)
+
+    return [row for row in side.rows if meant(row)]
 
 
 def _scaled(row: dict[str, Any], by: float) -> dict[str, Any]:
@@ -91,7 +88,7 @@ def _scaled(row: dict[str, Any], by: float) -> dict[str, Any]:
     return {**row, **scaled, "joules_var": (row["joules_var"] or 0.0) * by**2}
 
 
-def _own(run: Run, mark: str) -> pa.Table:
+def _own(run: Kept, mark: str) -> pa.Table:
     """Return a run's factors, each for its own rows, under names that only what is common shares."""
     table = run.table("factors")
     names = [

@@ -35,19 +35,48 @@ class Observation(NamedTuple):
     """By phase."""
 
 
+class Kept:
+    """A run whose tables are read once."""
+
+    def __init__(self, run: Run) -> None:
+        self.id, self.run, self._tables = run.id, run, dict[str, pa.Table]()
+
+    def table(self, key: str, columns: list[str] | None = None) -> pa.Table:
+        """Return a derived table, or some of its columns."""
+        if key not in self._tables:
+            self._tables[key] = self.run.table(key)
+        table = self._tables[key]
+        return table if columns is None else table.select(columns)
+
+
 @dataclass(frozen=True)
 class Side:
     """Some runs under one name, of one device."""
 
     name: str
     device: str
-    runs: tuple[Run, ...]
+    kept: tuple[Kept, ...] = field(repr=False)
     by_run: tuple[Observation, ...] = field(repr=False)
+
+    @property
+    def runs(self) -> tuple[Run, ...]:
+        """In the order in which they were given."""
+        return tuple(one.run for one in self.kept)
+
+    @cached_property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of ``phases`` of its device, of all runs, each with its run's id."""
+        return [
+            {**row, "run": one.id}
+            for one in self.kept
+            for row in one.table("phases").to_pylist()
+            if row["device"] == self.device
+        ]
 
     @cached_property
     def by_request(self) -> tuple[Observation, ...]:
         """An observation a request that is no warm-up; requests of the same name are told apart by their order."""
-        return tuple(one for run in self.runs for one in _by_request(run, self.device))
+        return tuple(one for kept in self.kept for one in _by_request(kept, self.device))
 
     @property
     def accounts(self) -> set[tuple[str, bool]]:
@@ -76,7 +105,8 @@ def side(name: str, runs: Sequence[Run], device: str | None = None, keys: Sequen
     """
     if not runs:
         raise Inconclusive(f"{name}: expected runs to compare, got none")
-    rows = [rows_of(run) for run in runs]
+    kept = tuple(map(Kept, runs))
+    rows = [rows_of(one) for one in kept]
     devices = sorted({row.device for listed in rows for row in listed})
     if device is None and len(devices) != 1:
         raise Inconclusive(
@@ -85,9 +115,9 @@ def side(name: str, runs: Sequence[Run], device: str | None = None, keys: Sequen
     chosen = devices[0] if device is None else device
     if chosen not in devices:
         raise Inconclusive(f"{name}: expected one of the devices {', '.join(devices)}, got {chosen!r}")
-    known = keys or [None] * len(runs)
+    known = keys or [None] * len(kept)
     by_run = (Observation(key, _by_phase(listed, chosen)) for key, listed in zip(known, rows, strict=True))
-    return Side(name, chosen, tuple(runs), tuple(by_run))
+    return Side(name, chosen, kept, tuple(by_run))
 
 
 def _by_phase(rows: Iterable[Row], device: str) -> dict[str, Row]:
@@ -131,21 +161,8 @@ class _OneRequest:
         return table.filter(pc.equal(table["request"], self.request))
 
 
-class _Kept:
-    """A run whose tables are read once."""
-
-    def __init__(self, run: Run) -> None:
-        self.id, self._run, self._tables = run.id, run, dict[str, pa.Table]()
-
-    def table(self, key: str, columns: list[str] | None = None) -> pa.Table:
-        if key not in self._tables:
-            self._tables[key] = self._run.table(key)
-        table = self._tables[key]
-        return table if columns is None else table.select(columns)
-
-
-def _by_request(run: Run, device: str) -> list[Observation]:
-    kept, seen, found = _Kept(run), Counter[str](), []
+def _by_request(kept: Kept, device: str) -> list[Observation]:
+    seen, found = Counter[str](), []
     told = kept.table("requests").sort_by("request").to_pylist()
     for asked in told:
         if asked["warmup"] or asked["error"] or asked["request"] is None:

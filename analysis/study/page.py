@@ -17,8 +17,8 @@ NOTES = (
 )
 
 
-def page(of: Material) -> str:
-    """The whole HTML file of a study."""
+def page(of: Material, archive: str = "") -> str:
+    """The whole HTML file of a study; ``archive`` is where its runs are, as an address that ends with ``/``: empty for beside the page."""
     drawn = list(figures.panels(of))
     return rendered(
         "Study",
@@ -28,18 +28,18 @@ def page(of: Material) -> str:
         first="cells",
         panels=drawn,
         banner=_banner(of),
-        cells=tables.cells_html(of) + f'<ul class="notes">{_notes(of)}</ul>',
+        cells=tables.cells_html(of, archive) + f'<ul class="notes">{_notes(of)}</ul>',
         matrix=tables.matrix_html(of),
         plots="".join(drawn_panel(panel, "") for panel in drawn),
-        rest="".join(section(*part) for part in _rest(of) if part[2]),
+        rest="".join(section(*part) for part in _rest(of, archive) if part[2]),
     )
 
 
-def _rest(of: Material) -> list[tuple[str, str, str]]:
+def _rest(of: Material, archive: str) -> list[tuple[str, str, str]]:
     return [
         ("models", "Models and accuracy", tables.models_html(of)),
         ("differs", "What differs between cells", _differing(of)),
-        ("runs", "Runs", tables.runs_html(of)),
+        ("runs", "Runs", tables.runs_html(of, archive)),
     ]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -10,11 +9,10 @@ import pyarrow as pa
 
 from melt_stream.analysis.catalogue import outcome_of, seconds_of
 from melt_stream.analysis.compare.observed import ENERGY
-from melt_stream.analysis.report.tables import table
+from melt_stream.analysis.report.tables import Html, link, table
 from melt_stream.analysis.study.gather import PER_CHARGE, Cell, Figure, Material
 from melt_stream.analysis.study.pareto import front
 from melt_stream.analysis.wording import NOTHING, number, percent
-from melt_stream.run import Run
 
 SHOWN = {
     "request.j_per_token": "J/output token", "prefill.j_per_token": "prefill J/token", "decode.j_per_token": "decode J/token",
@@ -26,7 +24,7 @@ SHOWN = {
 MIB = 1 << 20
 
 
-def cells_html(of: Material) -> str:
+def cells_html(of: Material, archive: str) -> str:
     """Every cell and device with its figures, which lead to the runs that they are of."""
     headers = [
         *of.axes,
@@ -39,33 +37,31 @@ def cells_html(of: Material) -> str:
         "degenerate",
         "failed",
     ]
-    rows = [_cell_row(of, cell) for cell in of.cells]
-    made = table(
+    rows = [_cell_row(of, cell, archive) for cell in of.cells]
+    return table(
         "Cells: typical value over repetitions, and its 95 % interval; the numbers of its runs lead to their reports",
         headers,
         rows,
     )
-    for cell in of.cells:
-        for run in cell.side.runs if cell.side else ():
-            made = made.replace(
-                f"[{run.id}]", f'<a href="{html.escape(run.id)}/report.html">{_repetition(run)}</a>'
-            )
-    return made
 
 
-def _runs(cell: Cell) -> str:
-    """Places for the links to a cell's runs."""
-    return " ".join(f"[{run.id}]" for run in cell.side.runs) if cell.side else NOTHING
+def _runs(cell: Cell, archive: str) -> str:
+    """Links to a cell's runs, by their repetition."""
+    if cell.side is None:
+        return NOTHING
+    return Html(
+        " ".join(_link(archive, run.id, run.manifest.study.get("repetition")) for run in cell.side.runs)
+    )
 
 
-def _repetition(run: Run) -> str:
-    return html.escape(str(run.manifest.study.get("repetition")))
+def _link(archive: str, run: str, words: object) -> Html:
+    return link(f"{archive}{run}/report.html", words)
 
 
-def _cell_row(of: Material, cell: Cell) -> list[object]:
+def _cell_row(of: Material, cell: Cell, archive: str) -> list[object]:
     said = cell.experience
     return [
-        *(cell.points.get(axis, NOTHING) for axis in of.axes), cell.device or NOTHING, cell.where or NOTHING, _runs(cell),
+        *(cell.points.get(axis, NOTHING) for axis in of.axes), cell.device or NOTHING, cell.where or NOTHING, _runs(cell, archive),
         *(text(cell.figures.get(metric)) for metric in SHOWN),
         percent(said.get("memory_bound")), NOTHING if said.get("stalls") is None else said["stalls"],
         NOTHING if said.get("degenerate") is None else percent(said["degenerate"]), ", ".join(cell.failures) or NOTHING,
@@ -140,7 +136,7 @@ def matrix_html(of: Material, metric: str = "request.j_per_token") -> str:
     return table(f"{SHOWN[metric]} by {across}", ["", *columns], body)
 
 
-def runs_html(of: Material) -> str:
+def runs_html(of: Material, archive: str) -> str:
     """Every run, with a link to its own report."""
     headers = ("run", "cell", "repetition", "attempt", "what became of it", "length / s")
     body = []
@@ -151,7 +147,7 @@ def runs_html(of: Material) -> str:
         label = " ".join(f"{a}={p}" for a, p in said.get("points", {}).items())
         body.append(
             [
-                entry["id"],
+                _link(archive, entry["id"], entry["id"]),
                 label,
                 f"{said.get('repetition')}{kind}",
                 said.get("attempt"),
@@ -159,13 +155,7 @@ def runs_html(of: Material) -> str:
                 number(seconds_of(entry)),
             ]
         )
-    made = table("Every run; each name leads to its own report", headers, body)
-    for entry in of.runs:
-        name = html.escape(entry["id"])
-        made = made.replace(
-            f'<th scope="row">{name}</th>', f'<th scope="row"><a href="{name}/report.html">{name}</a></th>'
-        )
-    return made
+    return table("Every run; each name leads to its own report", headers, body)
 
 
 def text(figure: Figure | None) -> str:

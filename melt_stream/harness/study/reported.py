@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow.csv as pc
 import pyarrow.parquet as pq
 
-from melt_stream.analysis.archive import connect
+from melt_stream.analysis.archive import connect, views
 from melt_stream.analysis.catalogue import Entry, catalogue, outcome_of
 from melt_stream.analysis.report import build
 from melt_stream.analysis.study import Material, as_arrow, gather, page
@@ -32,7 +32,7 @@ def material(archive: Path, study: str, battery_j: float | None = None) -> Mater
     """Gather a study's runs; those that were not packed are packed first. ``battery_j``: of a charge."""
     entries = [entry for entry in catalogue(archive) if entry["study"].get("name") == study]
     runs = {entry["id"]: packed_run(archive, entry["id"]) for entry in entries if _counts(entry)}
-    told = {"accuracy": _rows(archive, "accuracy")} if _has(archive, "accuracy") else {}
+    told = {"accuracy": _rows(archive, "accuracy")} if "accuracy" in views(archive) else {}
     told |= {view: _rows(list(runs.values()), view) for view in ("qoe", "requests")} if runs else {}
     return gather(study, entries, runs, told, battery_j)
 
@@ -43,10 +43,8 @@ def write(of: Material, archive: Path, out: Path) -> None:
         for run in cell.side.runs if cell.side else ():
             if not (run.path / "report.html").exists():
                 build(run, run.path / "report.html")
-    text = page(of)
-    if out.parent.resolve() != archive.resolve():  # the links to runs lead from where the page is
-        text = text.replace('<a href="2', f'<a href="{archive.resolve().as_uri()}/2')
-    out.write_text(text, encoding="utf-8")
+    beside = out.parent.resolve() == archive.resolve()
+    out.write_text(page(of, "" if beside else f"{archive.resolve().as_uri()}/"), encoding="utf-8")
 
 
 def write_tables(of: Material, folder: Path) -> list[Path]:
@@ -62,12 +60,6 @@ def write_tables(of: Material, folder: Path) -> list[Path]:
 
 def _counts(entry: Entry) -> bool:
     return outcome_of(entry) == "done" and not entry["study"].get("warmup")
-
-
-def _has(archive: Path, stream: str) -> bool:
-    return any(
-        stored["stream"] == stream for entry in catalogue(archive) for stored in entry["streams"].values()
-    )
 
 
 def _rows(place: Path | Sequence[Run], view: str) -> list[dict[str, Any]]:
