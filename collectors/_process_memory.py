@@ -6,6 +6,7 @@ The program uses built-ins alone: it reads every process's name, and of those th
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -123,9 +124,8 @@ def _process(block: str) -> Process | None:
     if words[0] in {"Z", "X"}:  # it is dead, and only waited for
         return None
     status, rollup = (integers(_of(block, kind)) for kind in ("status", "rollup"))
-    private = [rollup[name] for name in ("Private_Clean", "Private_Dirty") if name in rollup]
     kib = {
-        "rss": rollup.get("Rss", status.get("VmRSS")), "pss": rollup.get("Pss"), "uss": sum(private) if private else None,
+        "rss": rollup.get("Rss", status.get("VmRSS")), "pss": rollup.get("Pss"), "uss": unique_set(rollup),
         "swap": rollup.get("Swap", status.get("VmSwap")), "peak": status.get("VmHWM"),
     }  # fmt: skip
     sizes = {name: None if value is None else value * 1024 for name, value in kib.items()}
@@ -135,3 +135,9 @@ def _process(block: str) -> Process | None:
 def _of(block: str, kind: str) -> str:
     lines = (line for line in block.splitlines() if line.startswith(f"{kind} "))
     return "\n".join(line.removeprefix(f"{kind} ") for line in lines)
+
+
+def unique_set(rollup: Mapping[str, int]) -> int | None:
+    """Return the kB of the pages that are the process's own, of its smaps_rollup; None where that does not tell."""
+    parts = [rollup[name] for name in ("Private_Clean", "Private_Dirty") if name in rollup]
+    return sum(parts) if parts else None

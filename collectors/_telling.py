@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import KW_ONLY, dataclass, field, replace
@@ -10,6 +11,7 @@ from typing import Self
 import trio
 from pydantic import PositiveFloat
 
+from melt_stream.collector import Health
 from melt_stream.devices import Done, Line, Place, run
 from melt_stream.devices.local import Local
 from melt_stream.errors import DeviceError, Transient
@@ -33,6 +35,13 @@ async def on_path(place: Place, program: str, cure: str) -> None:
     """Make sure that a program is there. Raises as :func:`needed`."""
     script = 'command -v "$1" >/dev/null || { echo "none on PATH ($PATH)" >&2; exit 1; }'
     await needed(place, ["sh", "-c", script, "sh", program], program, cure)
+
+
+def here(program: str, cure: str) -> Health:
+    """Tell whether this machine has a program."""
+    if shutil.which(program) is None:
+        return Health(False, f"no {program} on PATH", cure)
+    return Health(True, f"command {program}")
 
 
 @dataclass

@@ -11,6 +11,7 @@ import pyarrow as pa
 from annotated_types import Gt, Le
 
 from melt_stream.collector import Health
+from melt_stream.collectors._process_memory import COMM, unique_set
 from melt_stream.collectors._sysfs import health, integers, text
 from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.outlet import Row
@@ -25,8 +26,6 @@ _MEMINFO = {
     "total": "MemTotal", "available": "MemAvailable", "free": "MemFree", "buffers": "Buffers", "cached": "Cached",
     "swap_total": "SwapTotal", "swap_free": "SwapFree",
 }  # fmt: skip
-COMM = 15
-"""The kernel keeps so many characters of a process's name."""
 
 
 @dataclass
@@ -129,10 +128,5 @@ class Memory(FileSensor):
 
 def _rollup(lines: str) -> Row:
     kib = integers(lines)
-    sums = {"rss": kib.get("Rss"), "pss": kib.get("Pss"), "swap": kib.get("Swap"), "uss": _unique_set(kib)}
+    sums = {"rss": kib.get("Rss"), "pss": kib.get("Pss"), "swap": kib.get("Swap"), "uss": unique_set(kib)}
     return {name: None if value is None else value * 1024 for name, value in sums.items()}
-
-
-def _unique_set(kib: Mapping[str, int]) -> int | None:
-    parts = [kib[name] for name in ("Private_Clean", "Private_Dirty") if name in kib]
-    return sum(parts) if parts else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import KW_ONLY, dataclass, field
@@ -14,7 +13,7 @@ from melt_stream.collector import Health
 from melt_stream.collectors._nvidia import AMPERE, average, gauge, instant, mean, plain_is_mean, state
 from melt_stream.collectors._nvidia_smi import FORMAT, Card, Reading, cards, identity, known, reading
 from melt_stream.collectors._nvidia_smi_example import SHIM
-from melt_stream.collectors._telling import Listener, Rows, needed
+from melt_stream.collectors._telling import Listener, Rows, here, needed
 from melt_stream.errors import ConfigError, DeviceError
 from melt_stream.outlet import Outlet, Row
 from melt_stream.stream import Stream
@@ -107,9 +106,7 @@ class NvidiaSmi(Listener):
 
     def check(self) -> Health:
         """Tell whether this machine has it."""
-        if shutil.which(self.tool[0]) is None:
-            return Health(False, f"no {self.tool[0]} on PATH", CURE)
-        return Health(True, f"command {self.tool[0]}")
+        return here(self.tool[0], CURE)
 
     @staticmethod
     def example() -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -11,7 +10,7 @@ from melt_stream.collector import Health
 from melt_stream.collectors._jetson_said import Said
 from melt_stream.collectors._jetson_tool import JetsonTool
 from melt_stream.collectors._tegrastats import SOURCE, parse
-from melt_stream.collectors._telling import on_path
+from melt_stream.collectors._telling import here, on_path
 from melt_stream.devices import Place
 from melt_stream.errors import ConfigError
 from melt_stream.outlet import Outlet
@@ -50,9 +49,7 @@ class Tegrastats(JetsonTool):
 
     def check(self) -> Health:
         """Tell whether this machine has it."""
-        if shutil.which(self.tool[0]) is None:
-            return Health(False, f"no {self.tool[0]} on PATH", CURE)
-        return Health(True, f"command {self.tool[0]}")
+        return here(self.tool[0], CURE)
 
     @staticmethod
     def example() -> dict[str, Any]:

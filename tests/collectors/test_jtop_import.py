@@ -8,7 +8,6 @@ import os
 from pathlib import Path
 
 import pytest
-import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +16,7 @@ from melt_stream.analysis.pack import pack
 from melt_stream.collectors.jtop_import import BESIDE, JtopImport
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.harness.session import import_recording
-from melt_stream.outlet import Hub
-from melt_stream.testing import Keep
+from tests.collectors import importing
 
 TRACES = Path(os.environ.get("MELT_TRACES", Path(__file__).parents[3] / "shared" / "traces"))
 RECORDED = TRACES / "jtop_orin_janus"
@@ -33,10 +31,7 @@ def row(time="01:22:33", watts=4000, load=7):
 
 
 def imported(folder, **fields):
-    hub, keep = Hub(now=lambda: 0), Keep()
-    trio.run(JtopImport(folder, **fields).collect, hub.outlet("it"))
-    keep.add(hub.take())
-    return keep
+    return importing.imported(JtopImport(folder, **fields))
 
 
 def table(tmp_path, *rows):

@@ -3,14 +3,13 @@
 import random
 
 import pytest
-import trio
 
 from melt_stream.collectors.lines_import import LinesImport
-from melt_stream.engine import record
 from melt_stream.errors import ConfigError, DataError, MeltError
 from melt_stream.harness.session import import_recording
 from melt_stream.run import Run
 from melt_stream.testing import Keep
+from tests.collectors.importing import imported_by_the_engine as imported
 
 HEAD = 'data = "t.csv"\n{first}\n[columns]\nt = "{unit}"\nwatts = "mW"\n[rails.board]\nboundary = "board"\n'
 
@@ -19,17 +18,6 @@ def described(folder, data, *, unit="ms", first='time = "t"'):
     (folder / "lines.toml").write_text(HEAD.format(unit=unit, first=first))
     (folder / "t.csv").write_bytes(data.encode() if isinstance(data, str) else data)
     return LinesImport(folder)
-
-
-def imported(importer) -> Keep:
-    async def main():
-        keep = Keep()
-        ending = await record({"it": importer}, [keep], now=lambda: 0)
-        if ending.error is not None:
-            raise ending.error
-        return keep
-
-    return trio.run(main)
 
 
 def ticks(keep: Keep) -> list[int]:

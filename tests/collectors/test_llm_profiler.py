@@ -8,7 +8,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
-import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -17,8 +16,7 @@ from melt_stream.analysis.pack import pack
 from melt_stream.collectors.llm_profiler import LlmProfiler
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.harness.session import import_recording
-from melt_stream.outlet import Hub
-from melt_stream.testing import Keep
+from tests.collectors import importing
 
 TRACES = Path(os.environ.get("MELT_TRACES", Path(__file__).parents[3] / "shared" / "traces"))
 RECORDED = TRACES / "llm_profiler"
@@ -38,10 +36,7 @@ POLLS = [
 
 
 def imported(path):
-    hub, keep = Hub(now=lambda: 0), Keep()
-    trio.run(LlmProfiler(path).collect, hub.outlet("it"))
-    keep.add(hub.take())
-    return keep
+    return importing.imported(LlmProfiler(path))
 
 
 @recorded

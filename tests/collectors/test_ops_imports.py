@@ -7,7 +7,6 @@ import os
 from pathlib import Path
 
 import pytest
-import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,10 +15,9 @@ from melt_stream.analysis.pack import pack
 from melt_stream.collectors._ops import Op
 from melt_stream.collectors.llamacpp_ops import LlamaCppOps, located
 from melt_stream.collectors.tvm_ops import TvmOps, op_of
-from melt_stream.engine import record
 from melt_stream.errors import DataError
 from melt_stream.harness.session import import_recording
-from melt_stream.testing import Keep
+from tests.collectors.importing import imported_by_the_engine as imported
 
 TRACES = Path(os.environ.get("MELT_TRACES", Path(__file__).parents[2] / "../shared/traces"))
 LOGS = TRACES / "melt_public" / "src" / "parsers" / "test_files"
@@ -33,17 +31,6 @@ def packed(kind, path, archive):
 
 def asked(run, query):
     return connect(run.path, query).sql(query).fetchall()
-
-
-def imported(importer) -> Keep:
-    async def main():
-        keep = Keep()
-        ending = await record({"it": importer}, [keep], now=lambda: 0)
-        if ending.error is not None:
-            raise ending.error
-        return keep
-
-    return trio.run(main)
 
 
 @recorded

@@ -6,15 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from melt_stream.collectors._tegrastats import parse
 from melt_stream.collectors.tegrastats_import import TegrastatsImport
 from melt_stream.errors import DataError
-from melt_stream.outlet import Hub
-from melt_stream.testing import Keep
+from tests.collectors.importing import imported
 
 NANO = (
     "RAM 1500/3964MB (lfb 2x1MB) SWAP 0/1982MB (cached 0MB) IRAM 0/252kB(lfb 252kB) CPU [12%@1479,off,8%@1479,0%@102] "
@@ -31,13 +29,6 @@ THOR = (
     "RAM 3000/125000MB (lfb 1x4MB) CPU [0%@972,1%@972] EMC_FREQ 3%@3199 GR3D_FREQ @[1000,1000,1000] cpu@52.968C/53.1C "
     "gpu@-256C VDD_GPU_SOC 5139mW/5200mW/7000mW VIN 12000mW/11000mW/13000mW"
 )
-
-
-def imported(importer) -> Keep:
-    hub, keep = Hub(now=lambda: 0), Keep()
-    trio.run(importer.collect, hub.outlet("it"))
-    keep.add(hub.take())
-    return keep
 
 
 def log(folder: Path, *lines: str) -> Path:

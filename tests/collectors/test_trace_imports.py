@@ -11,7 +11,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -27,16 +26,9 @@ from melt_stream.emulators import Load
 from melt_stream.emulators.monsoon_hvpm import MonsoonHvpm
 from melt_stream.errors import ConfigError, DataError
 from melt_stream.harness.session import import_recording
-from melt_stream.outlet import Hub
 from melt_stream.testing import Keep
+from tests.collectors.importing import imported
 from tests.emulators.emulated_usb import EmulatedUsb
-
-
-def imported(importer) -> Keep:
-    hub, keep = Hub(now=lambda: 0), Keep()
-    trio.run(importer.collect, hub.outlet("it"))
-    keep.add(hub.take())
-    return keep
 
 
 def columns(keep: Keep, stream: str) -> dict[str, np.ndarray]:
