@@ -16,7 +16,6 @@ from melt_stream.ending import Ender, Ending
 from melt_stream.errors import DeviceError, MeltError
 from melt_stream.failures import failures
 from melt_stream.harness.introduced import introduced
-from melt_stream.harness.placed import device as device_of
 from melt_stream.harness.placed import placed, places
 from melt_stream.harness.session import Outcome, finish, folder_of, recorded
 from melt_stream.harness.study.failure import Evidence, Failure, failure
@@ -78,10 +77,8 @@ class Attempt:
         self, plan: Plan, folder: RunFolder, sinks: Sequence[Sink]
     ) -> tuple[Ending, Failure | None]:
         rules, where = self.slot.cell.rules, self.slot.cell.where
-        devices: Devices = {"host": Local()} | {
-            name: device_of(name, entry) for name, entry in plan.recipe.device.items()
-        }
         there = places(plan.recipe)
+        devices: Devices = {"host": Local()} | {name: place.device for name, place in there.items()}
 
         async def introduce() -> None:
             folder.manifest.devices = await introduced(plan.recipe.device, there)
